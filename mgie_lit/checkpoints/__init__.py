@@ -1,0 +1,1 @@
+"""Checkpoints of runs: finding, reading and checking them."""

@@ -1,0 +1,75 @@
+"""Finding and reading the checkpoints of a training run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgie_lit.errors import CheckpointError
+
+SUFFIX = ".ckpt"
+CHECKPOINT_DIR = "checkpoints"
+CONFIG_KEY = "mgie_config"
+EDITOR_PREFIX = "editor."
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint file that ``path`` means: itself, or the newest one of a run directory.
+
+    Raises:
+        CheckpointError: There is none; the message says what was looked for.
+    """
+    if path.is_file():
+        return path
+    candidates = [file for file in (path / CHECKPOINT_DIR).glob(f"*{SUFFIX}") if not file.is_symlink()]
+    if not candidates:
+        raise CheckpointError(
+            f"{path}: expected a {SUFFIX} file or a run directory with {CHECKPOINT_DIR}/*{SUFFIX}, found "
+            f"{'a folder without one' if path.is_dir() else 'nothing'}"
+        )
+    return max(candidates, key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint file of ours, on the CPU; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is damaged, holds pickled objects, or was not written by a training run of ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        first_line = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: expected a checkpoint of a training run, can not read it: {first_line}") from error
+    if not isinstance(content, dict) or not {"state_dict", "global_step", CONFIG_KEY} <= content.keys():
+        raise CheckpointError(
+            f"{path}: expected a checkpoint that `mgie train` wrote (state_dict, global_step, {CONFIG_KEY}), got "
+            f"{', '.join(list(content)[:5]) if isinstance(content, dict) else type(content).__name__}"
+        )
+    return content
+
+
+def load_editor_weights(editor: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
+    """Put a checkpoint's weights into an editor of the same config.
+
+    Raises:
+        CheckpointError: Keys or shapes differ; the message names some.
+    """
+    weights = {key.removeprefix(EDITOR_PREFIX): value for key, value in state_dict.items()}
+    expected = editor.state_dict()
+    faults = [f"missing {key}" for key in expected if key not in weights]
+    faults += [f"unexpected {key}" for key in weights if key not in expected]
+    faults += [
+        f"{key} has shape {tuple(weights[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CheckpointError(f"{path}: the weights do not fit the config: {'; '.join(faults[:3])}{more}")
+    editor.load_state_dict(weights)

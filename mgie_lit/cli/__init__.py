@@ -1,0 +1,1 @@
+"""The command ``mgie``: one thin file a sub-command, each imported only when it runs."""

@@ -1,0 +1,41 @@
+"""``mgie eval``: a Hydra app over ``conf/eval.yaml``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+HELP = """\
+usage: mgie eval checkpoint=RUN|CKPT|EXPORT [OVERRIDES] [FLAGS]
+       mgie eval predictions=FOLDER data=... [OVERRIDES] [FLAGS]
+
+Measure a system on a data set (conf/eval.yaml), beside what copying the source would give. `checkpoint` is a run
+directory, a .ckpt file, an export folder, or `tiny`; `predictions` a folder of <sample_id>.png made by any system.
+The evaluation gets its own directory, runs/eval/<time>, which is printed last.
+
+examples:
+  mgie eval checkpoint=runs/train/<time>
+  mgie eval checkpoint=tiny data=imagefolder data.root=my_photos
+  mgie eval predictions=outputs data=magicbrush data.root=data/magicbrush metrics=magicbrush
+"""
+
+
+def run(argv: list[str]) -> None:
+    """Evaluate as ``argv``, overrides and Hydra's flags, says."""
+    if HELP_FLAGS & set(argv):
+        sys.stdout.write(overrides_help(HELP))
+        return
+    from mgie_lit.cli.hydra_app import run_hydra
+
+    run_hydra("eval", argv, _evaluate, unused={"size"})
+
+
+def _evaluate(config: DictConfig) -> None:
+    from mgie_lit.config.run import evaluate_run
+
+    print(evaluate_run(config), flush=True)

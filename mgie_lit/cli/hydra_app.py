@@ -1,0 +1,229 @@
+"""A Hydra app with our own errors: one run or a sweep of a job over a composed config."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from mgie_lit.cli.messages import shows_tracebacks, user_message
+from mgie_lit.config.compose import load_config, make_loader
+from mgie_lit.config.location import config_dir
+from mgie_lit.config.override_faults import list_groups, option_fault, parse_override
+from mgie_lit.config.resolvers import forget_directories, reserve_directory
+from mgie_lit.config.validate import validate_config
+from mgie_lit.errors import ConfigError, MGIEError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from hydra.core.config_loader import ConfigLoader
+
+    Job = Callable[[DictConfig], float | None]
+
+_OTHER_ACTIONS = ("cfg", "info", "shell_completion", "help", "hydra_help")
+
+
+def run_hydra(primary: str, argv: list[str], job: Job, *, unused: Collection[str] = ()) -> None:
+    """Compose a primary config and run a job on it, or on each config of a sweep, as ``hydra.main`` would.
+
+    All faults of the config are reported together before anything runs. What the job raises arrives here as itself.
+    The job gets the config without Hydra's node, with ``paths.run_dir`` set to its own existing directory.
+
+    Args:
+        primary: Name of the primary config, and of the job.
+        argv: Overrides and Hydra's flags.
+        job: What to run; the number it returns, if any, is what a sweeper minimises or maximises.
+        unused: Top-level config keys that the job does not build from; see `validate_config`.
+
+    Raises:
+        ConfigError: The arguments or the config are faulty.
+        MGIEError: Jobs of a sweep failed for reasons that the user can repair.
+    """
+    parser = get_args_parser()
+    command, parser.prog = primary, f"mgie {primary}"
+    arguments = parser.parse_intermixed_args(argv)
+    _refuse_conflicts(arguments)
+    forget_directories()
+    primary = arguments.config_name or command
+    root = _config_root(arguments)
+    extra = Path(arguments.config_dir) if arguments.config_dir else None
+    loader = make_loader(command, root, extra)
+    is_sweep = arguments.multirun or _hydra_mode(arguments.overrides) == "MULTIRUN"
+    checked = _first_of_each_sweep(loader, arguments.overrides) if is_sweep else arguments.overrides
+    config = load_config(loader, primary, checked)
+    is_sweep = is_sweep or str(config.hydra.mode or "").endswith("MULTIRUN")
+
+    def launch(task: Job) -> None:
+        task.__module__ = f"mgie_lit.cli.{command}"  # Hydra names the job after it
+        with _errors_pass():
+            _run_hydra(arguments, parser, task, str(root), primary)
+
+    if any(getattr(arguments, action) for action in _OTHER_ACTIONS):
+        launch(job)
+        return
+    _check(config, unused)
+    if is_sweep:
+        _run_sweep(launch, job, config, unused)
+    else:
+        _run_once(launch, job, config)
+
+
+def _run_once(launch: Callable[[Job], None], job: Job, config: DictConfig) -> None:
+    raised: list[Exception] = []
+
+    def task(composed: DictConfig) -> float | None:
+        _set_run_dir(composed)
+        try:
+            return job(composed)
+        except Exception as error:  # raised again below, without Hydra's own report
+            raised.append(error)
+            return None
+
+    run_dir = Path(str(config.hydra.run.dir))
+    is_new = reserve_directory(run_dir)
+    run_dir = Path(str(config.hydra.run.dir))  # the reserved name, where the first was taken
+    try:
+        launch(task)
+    finally:
+        if is_new and not any(run_dir.iterdir()):
+            run_dir.rmdir()  # a job that failed at once leaves no empty directory
+    if raised:
+        raise raised[0]
+
+
+@dataclass
+class _Failures:
+    """What went wrong in the jobs of a sweep."""
+
+    errors: list[Exception] = field(default_factory=list)
+    num_jobs: int = 0
+
+    def add(self, error: Exception) -> None:
+        self.errors.append(error)
+        job = HydraConfig.get().job
+        message = user_message(error)
+        if message is None or shows_tracebacks():
+            traceback.print_exception(error)
+        sys.stderr.write(f"job {job.num} ({job.override_dirname}) failed: {message or repr(error)}\n")
+
+
+def _run_sweep(launch: Callable[[Job], None], job: Job, config: DictConfig, unused: Collection[str]) -> None:
+    if any(text.lstrip("+").startswith("paths.run_dir=") for text in config.hydra.overrides.task):
+        raise ConfigError(
+            "paths.run_dir: every job of a sweep has its own directory, got one for all; "
+            "set the sweep's directory with hydra.sweep.dir=<dir>"
+        )
+    reserve_directory(Path(str(config.hydra.sweep.dir)))
+    failures = _Failures()
+
+    def task(composed: DictConfig) -> float | None:
+        failures.num_jobs += 1
+        try:
+            _set_run_dir(composed)
+            _check(composed, unused)
+            return job(composed)
+        except Exception as error:
+            failures.add(error)
+            raise  # Hydra marks the job as failed; the others go on
+
+    try:
+        launch(task)
+    except Exception as error:
+        if error not in failures.errors:
+            raise
+    if not failures.errors:
+        return
+    internal = [error for error in failures.errors if user_message(error) is None]
+    if internal:
+        raise internal[0]
+    messages = dict.fromkeys(str(user_message(error)) for error in failures.errors)
+    raise MGIEError("\n".join([f"{len(failures.errors)} of {failures.num_jobs} jobs of the sweep failed:", *messages]))
+
+
+def _refuse_conflicts(arguments: argparse.Namespace) -> None:
+    given = [name for name in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(arguments, name)]
+    if len(given) > 1:
+        flags = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise ConfigError(f"expected one of Hydra's actions, got {flags}; leave out all but one")
+    if arguments.resolve and not arguments.cfg:
+        raise ConfigError("--resolve: only with --cfg; write --cfg job --resolve")
+    if arguments.experimental_rerun:
+        raise ConfigError("--experimental-rerun: not supported, it would load a pickle; use --config-name or resume=")
+
+
+def _config_root(arguments: argparse.Namespace) -> Path:
+    if arguments.config_path is None:
+        return config_dir()
+    root = Path(arguments.config_path).absolute()
+    if not root.is_dir():
+        raise ConfigError(f"--config-path: expected a folder with config files, got {root}, which is none")
+    return root
+
+
+def _hydra_mode(overrides: Sequence[str]) -> str | None:
+    modes = [text.partition("=")[2].upper() for text in overrides if text.lstrip("+").startswith("hydra.mode=")]
+    return modes[-1].rpartition(".")[2] if modes else None
+
+
+def _first_of_each_sweep(loader: ConfigLoader, overrides: Sequence[str]) -> list[str]:
+    """The overrides of one job of the sweep; unknown options are refused for all jobs at once."""
+    groups = set(list_groups(loader))
+    faults: list[str] = []
+    first: list[str] = []
+    for text in overrides:
+        override = parse_override(loader, text)
+        if override is None or not override.is_sweep_override():
+            first.append(text)
+            continue
+        key, value = override.get_key_element(), override.value()
+        if isinstance(value, IntervalSweep):
+            first.append(f"{key}={value.start}")
+            continue
+        single = [f"{key}={element}" for element in override.sweep_string_iterator()]
+        parsed = (parse_override(loader, element) for element in single)
+        faults += [fault for one in parsed if one is not None and (fault := option_fault(loader, groups, one))]
+        first += single[:1]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return first
+
+
+def _check(config: DictConfig, unused: Collection[str]) -> None:
+    previous = HydraConfig.instance().cfg
+    if "hydra" in config:
+        HydraConfig.instance().set_config(config)  # for ${hydra:...} inside the config
+    try:
+        validate_config(config, unused=unused)
+    finally:
+        HydraConfig.instance().cfg = previous
+
+
+def _set_run_dir(config: DictConfig) -> None:
+    """Fix ``paths.run_dir`` to the directory that Hydra made for this job."""
+    with read_write(config), open_dict(config):
+        OmegaConf.update(config, "paths.run_dir", HydraConfig.get().runtime.output_dir, force_add=True)
+
+
+@contextmanager
+def _errors_pass() -> Iterator[None]:
+    """Keep Hydra from printing exceptions and exiting by itself."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before

@@ -1,0 +1,45 @@
+"""``mgie report``: one HTML page about runs and evaluations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mgie_lit.errors import ConfigError
+
+
+def run(argv: list[str]) -> None:
+    """Write a report.
+
+    Args:
+        argv: Directories, and ``-o FILE``.
+
+    Raises:
+        ConfigError: A directory does not exist, or the output does.
+    """
+    arguments = _parser().parse_args(argv)
+    missing = [str(folder) for folder in arguments.directories if not folder.is_dir()]
+    if missing:
+        raise ConfigError(f"DIR: expected run or evaluation directories, found none at {', '.join(missing)}")
+    output: Path = arguments.output
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigError(f"-o: expected a name that ends in .html, got {output}")
+    if output.exists():
+        raise ConfigError(f"-o: expected a new file, but {output} exists; choose another with -o, or remove it")
+    from mgie_lit.report.build import write_report
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_report(arguments.directories, output)
+    print(output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mgie report",
+        description="Make one self-contained HTML page: loss curves, tables beside `copy`, and pictures.",
+    )
+    parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="run or evaluation directory")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", type=Path, default=Path("report.html"), help="default: report.html"
+    )
+    return parser

@@ -1,0 +1,1 @@
+"""Config to objects: where the configs lie, how they compose, what is checked, what a run records."""

@@ -1,0 +1,158 @@
+"""The composition root: config -> objects. Nothing below it knows of configs."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoint, load_editor_weights
+from mgie_lit.config.runs import CONFIG_FILE, resolved
+from mgie_lit.data.collate import EditCollator
+from mgie_lit.data.datamodule import EditDataModule
+from mgie_lit.data.transforms import PairTransform
+from mgie_lit.editor import Editor
+from mgie_lit.errors import ConfigError
+from mgie_lit.models.unet import zero_output
+from mgie_lit.pipeline import TINY, MGIEPipeline
+from mgie_lit.prompts import EditPrompt
+from mgie_lit.training.module import EditModule
+
+if TYPE_CHECKING:
+    from mgie_lit.data.readers import EditDataset
+    from mgie_lit.guides.mllm import MLLMGuide
+
+
+def build_prompt(config: DictConfig) -> EditPrompt:
+    """Tokenizer and conversation of ``size``."""
+    vision = config.size.mllm.vision
+    patches = 0 if vision is None else (vision.image_size // vision.patch_size) ** 2
+    return EditPrompt(instantiate(config.size.tokenizer), num_image_patches=patches, **config.size.prompt)
+
+
+def build_editor(config: DictConfig) -> Editor:
+    """The system of a config with fresh weights drawn from ``seed``."""
+    torch.manual_seed(config.seed)
+    make = partial(instantiate, _convert_="all")
+    prompt = build_prompt(config)
+    guide: MLLMGuide = make(
+        config.model.guide,
+        mllm=make(config.size.mllm, image_patch_id=prompt.image_patch_id),
+        edit_head=make(config.size.edit_head),
+        prompt=prompt,
+        image_processor=make(config.size.image_processor),
+    )
+    editor = Editor(
+        guide,
+        make(config.size.autoencoder),
+        make(config.size.unet),
+        make(config.sampler.scheduler),
+        source_scale=config.size.source_scale,
+    )
+    if editor.states_affine:
+        zero_output(editor.unet)
+    return editor
+
+
+def build_dataset(config: DictConfig, split: str) -> EditDataset:
+    """The examples of one split of ``data``.
+
+    Raises:
+        ConfigError: The split is unknown.
+    """
+    if split not in config.data.num_examples:
+        raise ConfigError(f"split: expected one of {', '.join(config.data.num_examples)}, got {split}")
+    dataset: EditDataset = instantiate(
+        config.data.reader, _convert_="all", split=split, num_examples=config.data.num_examples[split]
+    )()
+    return dataset
+
+
+def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
+    """Batches of ``data`` for an editor."""
+    guide: Any = editor.guide
+    collator = EditCollator(guide.prompt, guide.image_processor, PairTransform(config.size.resolution))
+    return EditDataModule(
+        instantiate(config.data.reader, _convert_="all"),
+        collator,
+        num_examples=config.data.num_examples,
+        batch_size=config.data.batch_size,
+        num_workers=config.data.num_workers,
+        seed=config.seed,
+    )
+
+
+def build_module(config: DictConfig, editor: Editor) -> EditModule:
+    """The LightningModule that trains an editor as the config says.
+
+    Raises:
+        ConfigError: ``trainable`` names no list of the system.
+    """
+    patterns = config.model.trainable
+    if config.trainable not in patterns:
+        raise ConfigError(f"trainable: expected one of {', '.join(patterns)}, got {config.trainable}")
+    return EditModule(
+        editor,
+        instantiate(config.objective),
+        instantiate(config.optimizer, _convert_="all"),
+        instantiate(config.schedule, _convert_="all"),
+        trainable=list(patterns[config.trainable]),
+        seed=config.seed,
+        config=resolved(config),
+    )
+
+
+def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightning.Trainer:
+    """Trainer with the callbacks and loggers of the config.
+
+    Args:
+        config: Of the run.
+        resume_step: Steps that were done when the run was interrupted; its table is cut there.
+    """
+    loggers = [
+        instantiate(node, **({"resume_step": resume_step} if name == "csv" else {}))
+        for name, node in config.logger.items()
+    ]
+    callbacks = [instantiate(node, _convert_="all") for node in config.callbacks.values() if node is not None]
+    trainer: lightning.Trainer = instantiate(
+        config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=str(config.paths.run_dir)
+    )
+    return trainer
+
+
+def build_metrics(config: DictConfig) -> dict[str, Any]:
+    """Metrics by name."""
+    return {str(name): instantiate(node) for name, node in config.metrics.items() if node is not None}
+
+
+def load_editor(path: Path) -> tuple[Editor, DictConfig]:
+    """Editor and config of a run directory or checkpoint file.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it does not fit.
+    """
+    file = find_checkpoint(path)
+    checkpoint = load_checkpoint(file)
+    config = OmegaConf.create(checkpoint[CONFIG_KEY])
+    assert isinstance(config, DictConfig)
+    editor = build_editor(config)
+    load_editor_weights(editor, checkpoint["state_dict"], file)
+    return editor.eval(), config
+
+
+def load_pipeline(model: str) -> MGIEPipeline:
+    """A pipeline from ``tiny``, a run directory, a ``.ckpt`` file, an export folder or a hub id.
+
+    Raises:
+        CheckpointError: Nothing can be loaded there; the message says what was expected.
+    """
+    path = Path(model).expanduser()
+    if model != TINY and (path.is_file() or (path / CONFIG_FILE).is_file()):
+        editor, config = load_editor(path)
+        return MGIEPipeline.from_editor(editor, instantiate(config.sampler.options))
+    return MGIEPipeline.from_pretrained(model)

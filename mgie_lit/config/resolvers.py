@@ -1,0 +1,79 @@
+"""OmegaConf resolvers, and directory names that no other run has."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mgie_lit.errors import ConfigError
+
+_TIME_FORMAT = "%Y-%m-%d_%H-%M-%S"
+_NAMED: dict[tuple[str, str], Path] = {}  # (root, kind) -> the name given out since `forget_directories`
+
+
+def register_resolvers() -> None:
+    """Make our resolvers known to OmegaConf; safe to call again.
+
+    - ``${mgie.new_dir:ROOT,KIND}``: see `new_directory`.
+    - ``${positive:NUMBER}``: whether the number is greater than 0.
+    """
+    OmegaConf.register_new_resolver("mgie.new_dir", lambda root, kind: str(new_directory(root, kind)), replace=True)
+    OmegaConf.register_new_resolver("positive", lambda number: number > 0, replace=True)
+
+
+def new_directory(root: str, kind: str) -> Path:
+    """Name of a directory ``ROOT/KIND/TIME`` that does not exist; the same name until `forget_directories`.
+
+    Only a name: nothing is made, so that a config can be printed without leaving a trace. `reserve_directory` makes it.
+    """
+    key = (str(root), str(kind))
+    if key not in _NAMED:
+        _NAMED[key] = _first_free(Path(root) / kind / datetime.now().strftime(_TIME_FORMAT))
+    return _NAMED[key]
+
+
+def reserve_directory(path: Path) -> bool:
+    """Make a run's directory; one that `new_directory` named is moved on to a free name if it was taken meanwhile.
+
+    Args:
+        path: The directory, as the config gives it.
+
+    Returns:
+        Whether the directory was made, rather than there already.
+
+    Raises:
+        ConfigError: The directory cannot be made.
+    """
+    key = next((key for key, named in _NAMED.items() if named == path), None)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while key is not None:
+            try:
+                _NAMED[key].mkdir()
+            except FileExistsError:
+                _NAMED[key] = _first_free(path)
+            else:
+                return True
+        is_new = not path.exists()
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"paths.run_dir: expected a directory that can be made, got {path} ({error.strerror}); "
+            "choose another with paths.run_dir=<dir> or paths.root=<dir>"
+        ) from error
+    return is_new
+
+
+def forget_directories() -> None:
+    """Start anew: the next directory asked for gets a new name."""
+    _NAMED.clear()
+
+
+def _first_free(path: Path) -> Path:
+    if not path.exists():
+        return path
+    numbered = (path.with_name(f"{path.name}_{count}") for count in itertools.count(2))
+    return next(candidate for candidate in numbered if not candidate.exists())

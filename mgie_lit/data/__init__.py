@@ -1,0 +1,1 @@
+"""Data sets of edit pairs: readers, image files, transforms, order and the DataModule."""

@@ -1,0 +1,91 @@
+"""One DataModule for every data set: a reader says where examples come from, a collator makes batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader
+
+from mgie_lit.data.collate import EditCollator
+from mgie_lit.data.order import ShuffledOrder
+from mgie_lit.data.readers import EditDataset
+from mgie_lit.types import EditBatch, EditExample
+
+
+class EditDataModule(lightning.LightningDataModule):
+    """Training and validation batches of one reader.
+
+    Args:
+        reader: Called with ``split`` and ``num_examples``, gives a data set.
+        collator: Examples -> batch.
+        num_examples: For ``train``, ``val`` and ``test``; None = all that there are.
+        batch_size: Examples per process and step.
+        num_workers: Loader processes; 0 = in the training process.
+        seed: Of the training order.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[..., EditDataset],
+        collator: EditCollator,
+        *,
+        num_examples: Mapping[str, int | None],
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        self.collator = collator
+        self.num_examples = dict(num_examples)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._order: ShuffledOrder | None = None
+        self._resume = (0, 0)
+        self._datasets: dict[str, EditDataset] = {}
+
+    def dataset(self, split: str) -> EditDataset:
+        """The examples of ``train``, ``val`` or ``test``."""
+        if split not in self._datasets:
+            self._datasets[split] = self.reader(split=split, num_examples=self.num_examples[split])
+        return self._datasets[split]
+
+    def train_dataloader(self) -> DataLoader[EditExample]:
+        """Shuffled batches of equal size; the incomplete last one is dropped."""
+        dataset = self.dataset("train")
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        self._order = ShuffledOrder(len(dataset), seed=self.seed, rank=rank, world_size=world_size)
+        self._order.resume_at(*self._resume)
+        return self._loader(dataset, sampler=self._order, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[EditExample]:
+        """Batches in order, without padding."""
+        return self._loader(self.dataset("val"), drop_last=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and position of the next example, counted over all ranks."""
+        assert self.trainer is not None
+        steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return {"epoch": self.trainer.current_epoch, "position": steps * self.batch_size * self.trainer.world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` says."""
+        self._resume = (int(state_dict["epoch"]), int(state_dict["position"]))
+
+    def transfer_batch_to_device(self, batch: EditBatch, device: Any, dataloader_idx: int) -> EditBatch:  # noqa: ANN401, ARG002
+        """Move a batch without waiting."""
+        return batch.to(device)
+
+    def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=self.collator,
+            persistent_workers=self.num_workers > 0,
+            **kwargs,
+        )
+

@@ -1,0 +1,112 @@
+"""Image files of any kind to 8-bit RGB; the only place that opens images on disk."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mgie_lit.errors import DataError
+
+MAX_PIXELS = 150_000_000  # larger images would take over 600 MB of memory while they are decoded
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+
+
+def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None) -> Image.Image:
+    """Decode an image file to upright RGB, whatever its format, mode and suffix.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit values are scaled to 8 bit, CMYK and palettes are
+    converted, and an animation gives its first frame.
+
+    Args:
+        path: The file; its suffix does not matter.
+        max_pixels: Width times height above which the file is refused.
+        draft_size: Pixels; where the format can (JPEG), decode at a reduced scale whose sides stay at least this long.
+
+    Returns:
+        An image of mode ``RGB`` with its own pixels (no open file behind it).
+
+    Raises:
+        DataError: The file is missing, a folder, empty, no image, damaged, or too large; the message says which and
+            what to do.
+    """
+    path = Path(path)
+    _check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning; remarks on odd metadata
+            with Image.open(path) as image:
+                _check_size(path, image.size, max_pixels)
+                if draft_size is not None:
+                    image.draft(None, (draft_size, draft_size))
+                image.load()
+                return to_rgb(_upright(image))
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path}: expected an image, got a file in no format that Pillow knows; replace or remove it"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: expected at most {max_pixels} pixels, got far more; make it smaller") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit in memory when decoded; make it smaller") from error
+    except _DECODE_ERRORS as error:
+        raise DataError(
+            f"{path}: expected a whole image, got one that can not be decoded ({error}); "
+            "it is probably truncated or damaged: copy or download it again"
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB: alpha on white, 16 and 32 bits scaled to 8, never clipped.
+
+    >>> to_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
+        # Pillow converts premultiplied gray only by way of LA.
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB") if image.mode != "RGB" else image.copy()
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise DataError(f"{path}: expected an image file, got a folder; name a file inside it")
+    if not path.exists():
+        raise DataError(f"{path}: expected an image file, got nothing at this path; check its spelling")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path}: expected an image file, got an empty one (0 bytes); copy or download it again")
+
+
+def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise DataError(
+            f"{path}: expected at most {max_pixels} pixels, got {width} x {height} = {width * height}; make it smaller"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned by its EXIF orientation; unreadable EXIF counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image
+
+
+def _to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Gray values of a 16-bit, 32-bit or float image as uint8; the full scale is read from type and largest value."""
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        scales: tuple[float, ...] = (1.0, 255.0, 65535.0)
+    else:
+        scales = (65535.0, float(2**31 - 1))
+    largest = float(values.max(initial=0))
+    full_scale = next((scale for scale in scales if largest <= scale), max(largest, 1.0))
+    return np.rint(np.clip(values / full_scale, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Edit pairs made on the fly from photographs and drawn scenes; deterministic from a seed."""

@@ -1,0 +1,94 @@
+"""Geometry of an edit pair: source, target and mask always move together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageFilter, ImageOps
+
+from mgie_lit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mgie_lit.types import EditExample
+
+
+@dataclass(frozen=True, slots=True)
+class PairTransform:
+    """Scale the shorter side to ``resolution`` (bicubic) and cut a square; the draws come in as arguments.
+
+    Args:
+        resolution: Side of the result in pixels, at least 1.
+    """
+
+    resolution: int
+
+    def __post_init__(self) -> None:
+        """Check the side.
+
+        Raises:
+            ConfigError: ``resolution`` is below 1.
+        """
+        if self.resolution < 1:
+            raise ConfigError(f"resolution: expected at least 1 pixel, got {self.resolution}; give a positive integer")
+
+    def __call__(
+        self, example: EditExample, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
+    ) -> EditExample:
+        """The example with all its images cut alike; a square of the right size comes back untouched.
+
+        A target or mask of another size than the source is laid over the source first.
+
+        Args:
+            example: Images of any size.
+            offset: Place of the square along width and height, each in [0, 1]; 0.5 is the centre. Draw both uniformly
+                for a random crop.
+            flip: Mirror left and right.
+
+        Returns:
+            A new example whose images are ``(resolution, resolution)``; a mask holds only 0 and 255.
+
+        Raises:
+            ValueError: ``offset`` lies outside [0, 1].
+        """
+        if not all(0.0 <= part <= 1.0 for part in offset):
+            raise ValueError(f"offset: expected two numbers in [0, 1], got {offset}; 0.5 is the centre")
+        size = self._scaled_size(*example.source.size)
+        return replace(
+            example,
+            source=self._cut(_resize(example.source, size), offset, flip),
+            target=None if example.target is None else self._cut(_resize(example.target, size), offset, flip),
+            mask=None if example.mask is None else self._cut(_resize_mask(example.mask, size), offset, flip),
+        )
+
+    def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels after the shorter side became ``resolution``."""
+        scale = self.resolution / min(width, height)
+        return max(self.resolution, round(width * scale)), max(self.resolution, round(height * scale))
+
+    def _cut(self, image: Image.Image, offset: tuple[float, float], flip: bool) -> Image.Image:
+        left = round((image.width - self.resolution) * offset[0])
+        top = round((image.height - self.resolution) * offset[1])
+        if image.size != (self.resolution, self.resolution):
+            image = image.crop((left, top, left + self.resolution, top + self.resolution))
+        return ImageOps.mirror(image) if flip else image
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The mask at ``size``; a pixel stays masked if the bicubic kernel of the images mixes any masked pixel into it.
+
+    Bilinear reaches half as far as bicubic; the missing half is added on the coarser of the two grids.
+    """
+    if mask.size == size:
+        return mask
+    mask = mask.convert("L")
+    grow = ImageFilter.MaxFilter(3)
+    if size[0] >= mask.width:
+        reached = mask.filter(grow).resize(size, Image.Resampling.BILINEAR)
+    else:
+        reached = mask.resize(size, Image.Resampling.BILINEAR).filter(grow)
+    return reached.point(lambda value: 255 if value > 0 else 0)

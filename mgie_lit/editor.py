@@ -1,0 +1,191 @@
+"""The editor: one guide in front of an autoencoder, a UNet and a noise scheduler; training losses and one denoising step.
+
+Every system of the paper has this shape; only the guide differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mgie_lit.functional.conditioning import condition_dropout_masks
+from mgie_lit.functional.diffusion import PREDICTION_TYPES, add_noise, apply_affine_to_source, prediction_target
+from mgie_lit.functional.losses import edit_loss
+from mgie_lit.models.autoencoder import decode_latents, downscale_factor, encode_source, encode_target
+from mgie_lit.models.unet import denoise
+from mgie_lit.types import EditBatch, EditDraws, EditLosses, GuideLosses
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin, UNet2DConditionModel
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a training minimises (arXiv:2309.17102, eq. 5, and InstructPix2Pix's condition dropout).
+
+    Raises:
+        ValueError: A weight is negative, or a probability is not one.
+    """
+
+    loss_edit_weight: float = 0.5  # arXiv:2309.17102, eq. 5
+    loss_align_weight: float = 0.0  # 0 = no alignment; the paper's UNet comes with its text encoder's space
+    dropout_text_prob: float = 0.05  # ml-mgie
+    dropout_both_prob: float = 0.05
+    dropout_image_prob: float = 0.05
+    target_variance: float = 1.0  # of what the UNet predicts; 1 for noise
+    last_timestep_prob: float = 0.0  # extra share of training at pure noise, where a few-step sampler starts
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("loss_edit_weight", "loss_align_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"objective.{name}: expected a number >= 0, got {getattr(self, name)}")
+        if not 0 <= self.last_timestep_prob <= 1:
+            raise ValueError(
+                f"objective.last_timestep_prob: expected a number >= 0 and <= 1, got {self.last_timestep_prob}"
+            )
+        dropout = (self.dropout_text_prob, self.dropout_both_prob, self.dropout_image_prob)
+        if not (min(dropout) >= 0 and sum(dropout) <= 1):
+            raise ValueError(
+                "objective.dropout_text_prob, dropout_both_prob, dropout_image_prob: expected numbers >= 0 with sum "
+                f"<= 1, got {', '.join(map(str, dropout))}"
+            )
+        if not self.target_variance > 0:
+            raise ValueError(f"objective.target_variance: expected a number > 0, got {self.target_variance}")
+
+
+class Editor(nn.Module):
+    """Guide + autoencoder + UNet + scheduler.
+
+    A UNet with twice the latent channels at its output states the clean latents as an affine change of the source
+    (``functional.diffusion.apply_affine_to_source``); any other states what the scheduler's prediction type says.
+
+    Args:
+        guide: Gives the condition (``mgie_lit.guides``).
+        autoencoder: Frozen; ``AutoencoderKL`` or ``PatchAutoencoder``.
+        unet: Takes twice the latent channels.
+        scheduler: diffusers scheduler; its betas and prediction type hold for training and sampling.
+        source_scale: Factor on the source's latents; 1.0 = unscaled mode, as InstructPix2Pix and ml-mgie.
+
+    Raises:
+        ValueError: Channels or prediction type do not fit together.
+    """
+
+    def __init__(
+        self,
+        guide: nn.Module,
+        autoencoder: nn.Module,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+        *,
+        source_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.guide = guide
+        self.autoencoder = autoencoder.requires_grad_(False)
+        self.unet = unet
+        self.scheduler = scheduler
+        self.source_scale = source_scale
+        self.latent_scale = float(autoencoder.config.scaling_factor)  # type: ignore[union-attr, arg-type]
+        self.latent_channels = int(autoencoder.config.latent_channels)  # type: ignore[union-attr, arg-type]
+        self.prediction_type = _scheduler_config(scheduler)["prediction_type"]
+        self._check_channels()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet is."""
+        return self.unet.device
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides are multiples of this many pixels: the autoencoder's factor times the UNet's."""
+        return downscale_factor(self.autoencoder) * 2 ** (len(self.unet.config.block_out_channels) - 1)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """``(C, h, w)`` of an image of ``height`` x ``width`` pixels."""
+        factor = downscale_factor(self.autoencoder)
+        return (self.latent_channels, height // factor, width // factor)
+
+    def losses(self, batch: EditBatch, draws: EditDraws, objective: Objective) -> EditLosses:
+        """All losses of one training step; a pure function of its arguments and the weights."""
+        guide: GuideLosses = self.guide.losses(batch)  # type: ignore[operator]
+        loss_edit = self._edit_loss(batch, draws, objective, guide.text, guide.null)
+        loss = objective.loss_edit_weight * loss_edit
+        if guide.loss_lm is not None:
+            loss = loss + guide.loss_lm
+        if guide.loss_align is not None:
+            loss = loss + objective.loss_align_weight * guide.loss_align
+        return EditLosses(loss=loss, loss_edit=loss_edit, loss_lm=guide.loss_lm, loss_align=guide.loss_align)
+
+    def predict(self, noisy_latents: Tensor, source_latents: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """What the prediction type asks for (noise, velocity or clean latents), ``(B, C, h, w)`` float32."""
+        output = denoise(self.unet, noisy_latents, source_latents, timesteps, condition)
+        if not self.states_affine:
+            return output
+        return apply_affine_to_source(output, source_latents * (self.latent_scale / self.source_scale))
+
+    @property
+    def states_affine(self) -> bool:
+        """Whether the UNet gives gain and bias on the source."""
+        return bool(self.unet.config.out_channels == 2 * self.latent_channels)
+
+    @torch.no_grad()
+    def encode_source(self, images: Tensor) -> Tensor:
+        """Latents of source images as the UNet sees them, ``(B, C, h, w)``; images in [-1, 1]."""
+        return encode_source(self.autoencoder, images, scale=self.source_scale)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of clean latents, ``(B, 3, H, W)`` in [-1, 1], not clipped."""
+        return decode_latents(self.autoencoder, latents, scale=self.latent_scale)  # type: ignore[arg-type]
+
+    def _edit_loss(
+        self, batch: EditBatch, draws: EditDraws, objective: Objective, text: Tensor, null: Tensor
+    ) -> Tensor:
+        source_latents = self.encode_source(batch.source)  # (B, C, h, w)
+        with torch.no_grad():
+            clean = encode_target(self.autoencoder, batch.target, draws.latent_noise, scale=self.latent_scale)  # type: ignore[arg-type]
+        drop_text, drop_image = condition_dropout_masks(
+            draws.condition_dropout,
+            text_prob=objective.dropout_text_prob,
+            both_prob=objective.dropout_both_prob,
+            image_prob=objective.dropout_image_prob,
+        )
+        condition = torch.where(drop_text[:, None, None], null, text)  # (B, Q, D)
+        source_latents = source_latents * ~drop_image[:, None, None, None]
+        alphas_cumprod = self.scheduler.alphas_cumprod.to(clean.device)
+        noisy = add_noise(clean, draws.noise, draws.timesteps, alphas_cumprod)  # (B, C, h, w)
+        preds = self.predict(noisy, source_latents, draws.timesteps, condition)
+        target = prediction_target(clean, draws.noise, draws.timesteps, alphas_cumprod, self.prediction_type)
+        return edit_loss(preds, target, target_variance=objective.target_variance)
+
+    def _check_channels(self) -> None:
+        unet = self.unet.config
+        if unet.in_channels != 2 * self.latent_channels:
+            raise ValueError(
+                f"unet.in_channels: expected {2 * self.latent_channels} (noisy and source latents of "
+                f"{self.latent_channels} channels), got {unet.in_channels}"
+            )
+        if unet.out_channels not in (self.latent_channels, 2 * self.latent_channels):
+            raise ValueError(
+                f"unet.out_channels: expected {self.latent_channels}, or {2 * self.latent_channels} for gain and bias "
+                f"on the source, got {unet.out_channels}"
+            )
+        if not self.source_scale > 0:
+            raise ValueError(f"source_scale: expected a number > 0, got {self.source_scale}")
+        if self.prediction_type not in PREDICTION_TYPES:
+            raise ValueError(
+                f"scheduler.prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {self.prediction_type!r}"
+            )
+        if self.states_affine and self.prediction_type != "sample":
+            raise ValueError(
+                "scheduler.prediction_type: expected 'sample' for a UNet that gives gain and bias on the source, got "
+                f"{self.prediction_type!r}"
+            )
+
+
+def _scheduler_config(scheduler: SchedulerMixin) -> Any:  # noqa: ANN401
+    return scheduler.config  # type: ignore[attr-defined]

@@ -1,0 +1,114 @@
+"""Edits to look at: a picture with source, edited image and target side by side, and the words below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CELL = 224  # pixels, side of the square that each image is fitted into
+MARGIN = 8  # pixels between cells and lines
+FONT_SIZE = 14  # pixels
+MAX_LINES = 3  # of one text; the rest is cut
+COLUMNS = ("source", "edited", "target")
+_INK, _SOFT_INK, _PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
+_LINE = FONT_SIZE + 5
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """One example of a grid."""
+
+    source: Image.Image  # RGB
+    edited: Image.Image | None  # RGB
+    target: Image.Image | None  # RGB
+    instruction: str
+    expressive_instruction: str = ""  # what the system wrote; "" where it writes none
+
+
+def comparison_grid(rows: Sequence[GridRow]) -> Image.Image:
+    """Columns source, edited, target, a row an example, with instruction and expressive instruction as captions.
+
+    Args:
+        rows: At least one; small images are enlarged, large ones reduced, to fit 224 pixels.
+
+    Returns:
+        An RGB image 704 pixels wide.
+
+    Raises:
+        ValueError: There are no rows.
+    """
+    if not rows:
+        raise ValueError("grid: expected at least one row, got none; edit at least one example")
+    font = ImageFont.load_default(FONT_SIZE)
+    width = len(COLUMNS) * (CELL + MARGIN) + MARGIN
+    drawn = [_draw_row(row, width, font) for row in rows]
+    grid = Image.new("RGB", (width, _LINE + MARGIN + sum(image.height for image in drawn)), _PAPER)
+    pen = ImageDraw.Draw(grid)
+    for index, title in enumerate(COLUMNS):
+        pen.text((MARGIN + index * (CELL + MARGIN), MARGIN // 2), title, fill=_SOFT_INK, font=font)
+    top = _LINE + MARGIN
+    for image in drawn:
+        grid.paste(image, (0, top))
+        top += image.height
+    return grid
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Break a text into lines of at most ``width`` pixels; words longer than a line are broken too.
+
+    At most :data:`MAX_LINES` lines; what does not fit ends in an ellipsis.
+    """
+    lines = [""]
+    for word in text.split():
+        for piece in _pieces(word, font, width):
+            joined = f"{lines[-1]} {piece}".strip()
+            if font.getlength(joined) <= width:
+                lines[-1] = joined
+            else:
+                lines.append(piece)
+    if len(lines) > MAX_LINES:
+        last = lines[MAX_LINES - 1]
+        while last and font.getlength(f"{last}...") > width:
+            last = last[:-1]
+        lines = [*lines[: MAX_LINES - 1], f"{last}..."]
+    return lines
+
+
+def _pieces(word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    pieces = [""]
+    for letter in word:
+        if pieces[-1] and font.getlength(pieces[-1] + letter) > width:
+            pieces.append("")
+        pieces[-1] += letter
+    return pieces
+
+
+def _draw_row(row: GridRow, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
+    text_width = width - 2 * MARGIN
+    captions = [(line, _INK) for line in wrap(row.instruction, font, text_width)]
+    if row.expressive_instruction:
+        captions += [(line, _SOFT_INK) for line in wrap(f"-> {row.expressive_instruction}", font, text_width)]
+    images = [image and _fit(image) for image in (row.source, row.edited, row.target)]
+    height = max(image.height for image in images if image)
+    drawn = Image.new("RGB", (width, height + MARGIN // 2 + len(captions) * _LINE + 2 * MARGIN), _PAPER)
+    pen = ImageDraw.Draw(drawn)
+    for index, image in enumerate(images):
+        left = MARGIN + index * (CELL + MARGIN)
+        if image:
+            drawn.paste(image, (left, 0))
+        else:
+            pen.text((left, 0), "(none)", fill=_SOFT_INK, font=font)
+    for index, (line, ink) in enumerate(captions):
+        pen.text((MARGIN, height + MARGIN // 2 + index * _LINE), line, fill=ink, font=font)
+    return drawn
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    scale = CELL / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)

@@ -1,0 +1,41 @@
+"""The losses of MGIE (arXiv:2309.17102, eq. 3 to 5)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mgie_lit.vocabulary import IGNORE_INDEX
+
+
+def edit_loss(
+    preds: Float[Tensor, "B C h w"], target: Float[Tensor, "B C h w"], *, target_variance: float = 1.0
+) -> Float[Tensor, ""]:
+    """Mean squared error of the denoiser, in units of the target's variance (arXiv:2309.17102, eq. 4).
+
+    Args:
+        preds: ``(B, C, h, w)`` network output.
+        target: ``(B, C, h, w)`` noise, velocity or clean latents, as the prediction type asks.
+        target_variance: Variance of the target, so that predicting its mean costs 1; 1 for noise.
+    """
+    return F.mse_loss(preds.float(), target.float()) / target_variance
+
+
+def instruction_loss(logits: Float[Tensor, "N V"], labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
+    """Cross entropy of the expressive instruction and visual tokens (arXiv:2309.17102, eq. 3).
+
+    Args:
+        logits: ``(N, vocabulary)``, each predicting the label beside it (already shifted).
+        labels: ``(N,)`` token ids; ``IGNORE_INDEX`` = no loss.
+
+    Returns:
+        Nats per labelled token; 0 (with a graph) where nothing is labelled, never NaN.
+    """
+    num_labels = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / num_labels
+
+
+def alignment_loss(preds: Float[Tensor, "B Q D"], target: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Mean squared distance of every vector of the condition to one code of its text (GILL, arXiv:2305.17216, eq. 2)."""
+    return F.mse_loss(preds.float(), target.float()[:, None].expand_as(preds))

@@ -1,0 +1,1 @@
+"""Neural parts; no Lightning, no Hydra. Each saves and loads like a diffusers model."""

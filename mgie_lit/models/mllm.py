@@ -1,0 +1,123 @@
+"""LLaVA behind a narrow interface: token ids and pixels in, hidden states and logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+
+class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """CLIP vision tower, linear projector and LLaMA (LLaVA, arXiv:2304.08485, section 4.1).
+
+    Args:
+        vision: Keyword arguments of ``transformers.CLIPVisionConfig``; ``None`` = a language model without eyes (LGIE).
+        language: Keyword arguments of ``transformers.LlamaConfig``; its vocabulary includes the added tokens.
+        vision_layer: Which hidden state of the tower is projected; -2 in LLaVA. The class position is dropped.
+        image_patch_id: Token id whose embeddings are replaced by projected image features.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        language: Mapping[str, Any],
+        vision: Mapping[str, Any] | None = None,
+        vision_layer: int = -2,
+        image_patch_id: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.language_model = LlamaForCausalLM(LlamaConfig(**language))
+        self.vision_tower: CLIPVisionModel | None = None
+        self.projector: nn.Linear | None = None
+        if vision is not None:
+            vision_config = CLIPVisionConfig(**vision)
+            self.vision_tower = CLIPVisionModel(vision_config)
+            self.projector = nn.Linear(vision_config.hidden_size, self.hidden_dim)
+        self.image_patch_id = image_patch_id
+        self.vision_layer = vision_layer
+
+    @property
+    def hidden_dim(self) -> int:
+        """Width of hidden states and word embeddings."""
+        return int(self.language_model.config.hidden_size)
+
+    @property
+    def word_embeddings(self) -> Float[Tensor, "V D"]:
+        """The table of word embeddings, ``(vocabulary, D)``."""
+        return self.language_model.get_input_embeddings().weight
+
+    def image_features(self, pixels: Float[Tensor, "B 3 P P"]) -> Float[Tensor, "B N D"]:
+        """Projected patch features, one for every ``<im_patch>``; ``(B, patches, D)``.
+
+        Raises:
+            ValueError: This MLLM has no vision tower.
+        """
+        if self.vision_tower is None or self.projector is None:
+            raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
+        states = self.vision_tower(pixels.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
+        patches = states[self.vision_layer][:, 1:]  # (B, N, vision width), without the class position
+        return self.projector(patches.to(self.projector.weight.dtype))
+
+    def embed(
+        self, input_ids: Int[Tensor, "B S"], pixels: Float[Tensor, "B 3 P P"] | None = None
+    ) -> Float[Tensor, "B S D"]:
+        """Word embeddings with the image's features in the places of ``<im_patch>``, ``(B, S, D)``.
+
+        Every row holds as many ``<im_patch>`` ids as the tower has patches (``EditPrompt`` sees to it).
+        """
+        embeddings = self.language_model.get_input_embeddings()(input_ids)  # (B, S, D)
+        if pixels is None or self.vision_tower is None:
+            return embeddings
+        is_patch = (input_ids == self.image_patch_id)[..., None]  # (B, S, 1)
+        return embeddings.masked_scatter(is_patch, self.image_features(pixels).to(embeddings.dtype))
+
+    def forward(
+        self, embeddings: Float[Tensor, "B S D"], attention_mask: Bool[Tensor, "B S"]
+    ) -> Float[Tensor, "B S D"]:
+        """Hidden states after the final norm, ``(B, S, D)``; rows are padded on the right."""
+        outputs = self.language_model.model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+        return outputs.last_hidden_state
+
+    def logits(self, hidden_states: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Scores over the vocabulary for what follows each hidden state."""
+        return self.language_model.lm_head(hidden_states)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        embeddings: Float[Tensor, "B S D"],
+        attention_mask: Bool[Tensor, "B S"],
+        *,
+        stop_ids: list[int],
+        pad_id: int,
+        max_new_tokens: int,
+        no_repeat_ngram: int,
+    ) -> Int[Tensor, "B N"]:
+        """Greedy continuation.
+
+        Args:
+            embeddings: ``(B, S, D)``, padded on the left.
+            attention_mask: ``(B, S)``, False at padding.
+            stop_ids: A row ends after any of them.
+            pad_id: Fills rows that ended early.
+            max_new_tokens: Longest continuation; 96 in ml-mgie.
+            no_repeat_ngram: No n-gram of this length is written twice; 3 in ml-mgie, 0 = off.
+
+        Returns:
+            ``(B, N)`` new ids, with the stop id where there was one.
+        """
+        return self.language_model.generate(  # type: ignore[no-any-return, operator]
+            inputs_embeds=embeddings,
+            attention_mask=attention_mask,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            no_repeat_ngram_size=no_repeat_ngram,
+            eos_token_id=stop_ids,
+            pad_token_id=pad_id,
+        )

@@ -1,0 +1,266 @@
+"""MGIE as a diffusers pipeline: ``from_pretrained``, call, ``save_pretrained``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
+from diffusers.utils import BaseOutput
+from PIL import Image
+from transformers import PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
+
+from mgie_lit.editor import Editor
+from mgie_lit.errors import CheckpointError
+from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.edit_head import EditHead
+from mgie_lit.models.mllm import MLLM
+from mgie_lit.prompts import EditPrompt
+from mgie_lit.sampling.edit import SamplingOptions, Transfer, edit_images
+
+TINY = "tiny"
+TINY_DIR = Path(__file__).parent / "assets" / "tiny"
+
+
+@dataclass
+class MGIEPipelineOutput(BaseOutput):  # type: ignore[misc]
+    """Edited RGB images of the sources' sizes, and what the MLLM wrote for each."""
+
+    images: list[Image.Image]
+    expressive_instructions: list[str]
+
+
+class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Edit images by instructions with an MLLM, an edit head and a latent diffusion UNet (arXiv:2309.17102).
+
+    ``resolution``, steps and scales are the model's own defaults; a call may change steps and scales.
+
+    Args:
+        mllm: Vision tower, projector, language model.
+        edit_head: Visual tokens -> cross-attention sequence.
+        tokenizer: With the image and visual tokens.
+        image_processor: Images -> pixels of the vision tower.
+        autoencoder: ``AutoencoderKL`` or ``PatchAutoencoder``.
+        unet: Takes noisy and source latents.
+        scheduler: diffusers scheduler.
+        prompt: Keyword arguments of ``EditPrompt``: system, query, max_length, num_image_patches, image_first.
+        resolution: Side in pixels of the square that the model was trained on.
+        transfer: How the edit gets from working to full size, ``guided`` or ``resize``.
+        source_scale: Factor on the source's latents.
+        num_inference_steps: Default number of denoising steps.
+        guidance_scale: Default weight of the instruction.
+        image_guidance_scale: Default weight of the source image.
+        max_new_tokens: Longest expressive instruction in tokens.
+        no_repeat_ngram: No n-gram of this length is written twice; 0 = off.
+    """
+
+    def __init__(
+        self,
+        mllm: MLLM,
+        edit_head: EditHead,
+        tokenizer: PreTrainedTokenizerBase,
+        image_processor: BaseImageProcessor,
+        autoencoder: ModelMixin,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+        prompt: dict[str, Any] | None = None,
+        resolution: int = 256,
+        transfer: Transfer = "resize",
+        source_scale: float = 1.0,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 7.5,
+        image_guidance_scale: float = 1.5,
+        max_new_tokens: int = 96,
+        no_repeat_ngram: int = 3,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            mllm=mllm,
+            edit_head=edit_head,
+            tokenizer=tokenizer,
+            image_processor=image_processor,
+            autoencoder=autoencoder,
+            unet=unet,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            prompt=prompt,
+            resolution=resolution,
+            transfer=transfer,
+            source_scale=source_scale,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            max_new_tokens=max_new_tokens,
+            no_repeat_ngram=no_repeat_ngram,
+        )
+        _ = self.editor  # the parts fit together, or this raises
+        self.options = SamplingOptions(
+            resolution=resolution,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            transfer=transfer,
+        )
+
+    @property
+    def editor(self) -> Editor:
+        """The parts as they are now, in eval mode: a scheduler that was replaced counts."""
+        guide = MLLMGuide(
+            self.mllm,
+            self.edit_head,
+            EditPrompt(self.tokenizer, **(self.config.prompt or {})),
+            self.image_processor,
+            max_new_tokens=self.config.max_new_tokens,
+            no_repeat_ngram=self.config.no_repeat_ngram,
+        )
+        return Editor(guide, self.autoencoder, self.unet, self.scheduler, source_scale=self.config.source_scale).eval()
+
+    @classmethod
+    def from_editor(cls, editor: Editor, options: SamplingOptions) -> Self:
+        """The pipeline of a trained editor; the parts are shared, not copied.
+
+        Raises:
+            CheckpointError: The editor's guide is not an MLLM; only MGIE and LGIE are pipelines of this kind.
+        """
+        guide = editor.guide
+        if not isinstance(guide, MLLMGuide):
+            raise CheckpointError(f"expected a system with an MLLM (model=mgie), got a {type(guide).__name__}")
+        prompt = guide.prompt
+        return cls(
+            mllm=guide.mllm,
+            edit_head=guide.edit_head,
+            tokenizer=prompt.tokenizer,
+            image_processor=guide.image_processor,
+            autoencoder=editor.autoencoder,
+            unet=editor.unet,
+            scheduler=editor.scheduler,
+            prompt={
+                "num_image_patches": prompt.num_image_patches,
+                "system": prompt.system,
+                "query": prompt.query,
+                "max_length": prompt.max_length,
+                "image_first": prompt.image_first,
+            },
+            resolution=options.resolution,
+            transfer=options.transfer,
+            source_scale=editor.source_scale,
+            num_inference_steps=options.num_inference_steps,
+            guidance_scale=options.guidance_scale,
+            image_guidance_scale=options.image_guidance_scale,
+            max_new_tokens=guide.max_new_tokens,
+            no_repeat_ngram=guide.no_repeat_ngram,
+        )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
+        """Load ``"tiny"`` (ships in the package), an export folder, or a repository of the Hugging Face hub.
+
+        Args:
+            pretrained_model_name_or_path: Name, folder or hub id.
+            **kwargs: As for diffusers' ``DiffusionPipeline.from_pretrained``, e.g. ``torch_dtype``.
+
+        Raises:
+            CheckpointError: There is no such folder, or it holds no pipeline; the message says what to do.
+        """
+        folder = _local_folder(str(pretrained_model_name_or_path))
+        pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
+        return pipeline
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image.Image | Sequence[Image.Image],
+        instruction: str | Sequence[str],
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> MGIEPipelineOutput:
+        """Edit one image or several.
+
+        Args:
+            image: RGB image(s) of any size; other modes are converted.
+            instruction: What to do, one for each image (a single one holds for all).
+            num_inference_steps: Denoising steps; None = the model's default.
+            guidance_scale: Weight of the instruction; None = the model's default.
+            image_guidance_scale: Weight of the source image; None = the model's default.
+            generator: Noise; one for all images or one for each. None = from torch's global state.
+            latents: ``(B, C, h, w)`` standard normal, instead of drawn noise.
+            on_step: Called with (steps done, steps in all).
+
+        Returns:
+            Images of the sources' sizes, and the expressive instructions.
+
+        Raises:
+            ValueError: An argument is out of its range or the numbers of images and instructions differ.
+        """
+        images = [image] if isinstance(image, Image.Image) else list(image)
+        instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
+        changes = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+        }
+        edited = edit_images(
+            self.editor,
+            [picture.convert("RGB") for picture in images],
+            instructions,
+            options=replace(self.options, **{key: value for key, value in changes.items() if value is not None}),
+            generators=_one_for_each(generator, len(images)),
+            latents=latents,
+            on_step=on_step,
+        )
+        return MGIEPipelineOutput(
+            images=[result.image for result in edited],
+            expressive_instructions=[result.expressive_instruction for result in edited],
+        )
+
+
+def _one_for_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
+    """Generators, one an image; a single one is used in turn, None draws a seed from torch's global state."""
+    if generator is None:
+        return [torch.Generator().manual_seed(int(torch.randint(2**31, ()))) for _ in range(count)]
+    if isinstance(generator, torch.Generator):
+        return [generator] * count
+    return list(generator)
+
+
+def _local_folder(name: str) -> Path:
+    """Folder of a pipeline; a hub id is downloaded, because the user named it."""
+    if name == TINY:
+        if not (TINY_DIR / "model_index.json").is_file():
+            raise CheckpointError(
+                "model 'tiny': expected its weights inside the package, found none; train them with "
+                "`mgie train experiment=tiny` and name the run directory instead"
+            )
+        return TINY_DIR
+    folder = Path(name).expanduser()
+    if (folder / "model_index.json").is_file():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"model {name}: expected a folder with model_index.json; export one with save_pretrained")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing")
+    return _download(name)
+
+
+def _download(hub_id: str) -> Path:
+    """Snapshot of a hub repository, without pickle files."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model {hub_id}: neither a local folder nor a repository that can be read from the hub ({error}); "
+            "download it elsewhere and name the folder"
+        ) from error

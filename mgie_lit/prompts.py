@@ -1,0 +1,155 @@
+"""The conversation as token ids: prompt, answer, labels, and where the visual tokens stand.
+
+The text is encoded piece by piece (before the image, after the image), so that the image's place and the visual tokens
+have known positions and nothing has to be searched for. For LLaMA's tokenizer this gives the ids that ml-mgie trained
+on (``vicuna_v1_1``, blanks around added tokens stripped).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoTokenizer
+
+from mgie_lit.errors import CheckpointError
+from mgie_lit.vocabulary import (
+    IGNORE_INDEX,
+    IMAGE_END_TOKEN,
+    IMAGE_PATCH_TOKEN,
+    IMAGE_START_TOKEN,
+    IMAGE_TOKENS,
+    NUM_VISUAL_TOKENS,
+    VISUAL_TOKENS,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+SMALL_TOKENIZER_DIR = Path(__file__).parent / "assets" / "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """One training row."""
+
+    input_ids: list[int]  # prompt, expressive instruction, [IMG0..7], </s>
+    labels: list[int]  # the same ids; IGNORE_INDEX up to and with "ASSISTANT:"
+    visual_token_start: int  # position of [IMG0] in input_ids
+
+
+def add_edit_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Append LLaVA's image tokens and the visual tokens to a tokenizer, in this order, where they are missing."""
+    known = tokenizer.get_vocab()
+    missing = [token for token in (*IMAGE_TOKENS, *VISUAL_TOKENS) if token not in known]
+    tokenizer.add_tokens(missing, special_tokens=True)
+
+
+class EditPrompt:
+    """Builds the conversation of one edit.
+
+    Args:
+        tokenizer: Holds the image and visual tokens (``add_edit_tokens``); the visual ids follow each other.
+        num_image_patches: Vision features per image, the number of ``<im_patch>`` tokens; 0 = the LLM sees no image.
+        system: Text before the user's turn; "" = none.
+        query: The user's words around ``{instruction}`` (arXiv:2309.17102, section 3.1).
+        max_length: Longest row in tokens; the expressive instruction is cut to fit, visual tokens never are.
+        image_first: Put the image before the words instead of after them (ml-mgie puts it after).
+
+    Raises:
+        ValueError: A token is missing, the visual ids have gaps, or the query has no ``{instruction}``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        num_image_patches: int,
+        system: str,
+        query: str,
+        max_length: int,
+        image_first: bool = False,
+    ) -> None:
+        if "{instruction}" not in query:
+            raise ValueError(f"query: expected a text with {{instruction}} in it, got {query!r}")
+        self.tokenizer = tokenizer
+        self.num_image_patches = num_image_patches
+        self.system = system
+        self.query = query
+        self.max_length = max_length
+        self.image_first = image_first
+        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (*IMAGE_TOKENS, *VISUAL_TOKENS)}
+        missing = [token for token, index in ids.items() if index is None or index == tokenizer.unk_token_id]
+        if missing:
+            raise ValueError(f"tokenizer: no token {', '.join(missing)}; call add_edit_tokens(tokenizer) first")
+        self.image_patch_id: int = ids[IMAGE_PATCH_TOKEN]
+        self.image_ids: list[int] = (
+            [ids[IMAGE_START_TOKEN], *[self.image_patch_id] * num_image_patches, ids[IMAGE_END_TOKEN]]
+            if num_image_patches
+            else []
+        )
+        self.visual_ids: list[int] = [ids[token] for token in VISUAL_TOKENS]
+        if self.visual_ids != list(range(self.visual_ids[0], self.visual_ids[0] + NUM_VISUAL_TOKENS)):
+            raise ValueError(f"tokenizer: expected consecutive ids for {', '.join(VISUAL_TOKENS)}, got {self.visual_ids}")
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a piece of text, without beginning and end tokens; special tokens in it are plain words."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+
+    def prompt_ids(self, instruction: str) -> list[int]:
+        """Ids from ``<s>`` to ``ASSISTANT:``, what the MLLM reads before it writes."""
+        words = self.encode(f"{self.system} USER: {self.query.format(instruction=instruction)}".lstrip())
+        image_and_words = [self.image_ids, words] if self.image_first else [words, self.image_ids]
+        answer_marker = self.encode("ASSISTANT:")
+        return [self.tokenizer.bos_token_id, *image_and_words[0], *image_and_words[1], *answer_marker]
+
+    def training_row(self, instruction: str, expressive_instruction: str) -> PromptRow:
+        """Ids and labels of a whole conversation.
+
+        Raises:
+            ValueError: The instruction alone leaves no room for the visual tokens within ``max_length``.
+        """
+        prompt = self.prompt_ids(instruction)
+        room = self.max_length - len(prompt) - NUM_VISUAL_TOKENS - 1
+        if room < 0:
+            raise ValueError(
+                f"instruction: expected at most {self.max_length} tokens with image and visual tokens, got "
+                f"{self.max_length - room}: {instruction[:60]!r}; shorten it or raise max_length"
+            )
+        marker = self.encode("ASSISTANT:")
+        written = self.encode(f"ASSISTANT: {expressive_instruction}")[len(marker) :][:room]
+        answer = [*written, *self.visual_ids, self.tokenizer.eos_token_id]
+        return PromptRow(
+            input_ids=prompt + answer,
+            labels=[IGNORE_INDEX] * len(prompt) + answer,
+            visual_token_start=len(prompt) + len(written),
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids up to the first visual or end token, without special tokens."""
+        stops = {self.visual_ids[0], self.tokenizer.eos_token_id}
+        end = next((position for position, index in enumerate(ids) if index in stops), len(ids))
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip()
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id, or ``small`` from the package, with image and visual tokens added.
+
+    Args:
+        source: ``small``, a folder with tokenizer files, or a hub id.
+
+    Raises:
+        CheckpointError: No tokenizer can be read there.
+    """
+    folder = SMALL_TOKENIZER_DIR if source == "small" else source
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"size.tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token  # LLaMA has none; ml-mgie pads with <unk>
+    add_edit_tokens(tokenizer)
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Sampling: noise and a condition -> an edited image."""

@@ -1,0 +1,97 @@
+"""The denoising loop with guidance by instruction and source image."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from mgie_lit.editor import Editor
+from mgie_lit.functional.guidance import combine_guidance
+from mgie_lit.types import Condition
+
+
+def initial_latents(editor: Editor, shape: tuple[int, int, int], generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal latents, one generator a sample, ``(B, C, h, w)``; drawn on the generator's device."""
+    draws = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+    return torch.stack([draw.to(editor.device) for draw in draws])
+
+
+@torch.no_grad()
+def sample_edit(
+    editor: Editor,
+    source: Tensor,
+    condition: Condition,
+    latents: Tensor,
+    *,
+    num_inference_steps: int,
+    guidance_scale: float,
+    image_guidance_scale: float,
+    generators: Sequence[torch.Generator] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Edit a batch of images of one size.
+
+    Args:
+        editor: In eval mode.
+        source: ``(B, 3, H, W)`` in [-1, 1]; sides are multiples of ``editor.size_multiple``.
+        condition: Of these images and their instructions.
+        latents: ``(B, C, h, w)`` standard normal; where the trajectory starts.
+        num_inference_steps: Denoising steps, at least 1.
+        guidance_scale: Weight of the instruction; 1.0 = no guidance.
+        image_guidance_scale: Weight of the source image; 1.0 = no guidance.
+        generators: Noise of schedulers that add some on the way, one generator a sample.
+        on_step: Called with (steps done, steps in all).
+
+    Returns:
+        ``(B, 3, H, W)`` in [-1, 1], not clipped.
+    """
+    scheduler = deepcopy(editor.scheduler)  # a scheduler keeps state while it samples
+    scheduler.set_timesteps(num_inference_steps, device=editor.device)
+    is_random = generators is not None and "generator" in inspect.signature(scheduler.step).parameters
+    step_kwargs = {"generator": list(generators or ())} if is_random else {}
+    source_latents = editor.encode_source(source.to(editor.device))  # (B, C, h, w)
+    latents = latents * scheduler.init_noise_sigma
+    for index, timestep in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, timestep)
+        preds = _guided_prediction(
+            editor,
+            scaled,
+            source_latents,
+            timestep.expand(len(latents)),
+            condition,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+        )
+        latents = scheduler.step(preds, timestep, latents, return_dict=False, **step_kwargs)[0]
+        if on_step is not None:
+            on_step(index + 1, len(scheduler.timesteps))
+    return editor.decode(latents)
+
+
+def _guided_prediction(
+    editor: Editor,
+    noisy: Tensor,
+    source_latents: Tensor,
+    timesteps: Tensor,
+    condition: Condition,
+    *,
+    guidance_scale: float,
+    image_guidance_scale: float,
+) -> Tensor:
+    """Prediction ``(B, C, h, w)``: one pass without guidance, else three branches in one batch."""
+    if guidance_scale == image_guidance_scale == 1.0:
+        return editor.predict(noisy, source_latents, timesteps, condition.text)
+    null = condition.null.expand_as(condition.text)
+    preds = editor.predict(
+        noisy.repeat(3, 1, 1, 1),
+        torch.cat([torch.zeros_like(source_latents), source_latents, source_latents]),
+        timesteps.repeat(3),
+        torch.cat([null, null, condition.text]),
+    )  # (3 B, C, h, w)
+    return combine_guidance(
+        preds.unflatten(0, (3, -1)), guidance_scale=guidance_scale, image_guidance_scale=image_guidance_scale
+    )

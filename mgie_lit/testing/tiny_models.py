@@ -1,0 +1,308 @@
+"""Tiny systems with random weights, from plain constructors, in which every axis has a size of its own.
+
+A mix-up of two axes is an error here instead of a wrong number: no two of vocabulary, widths, heads, queries, visual
+tokens, patches and channels are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from mgie_lit.data.collate import EditCollator
+from mgie_lit.data.transforms import PairTransform
+from mgie_lit.editor import Editor
+from mgie_lit.functional.diffusion import PredictionType
+from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.autoencoder import PatchAutoencoder
+from mgie_lit.models.edit_head import EditHead
+from mgie_lit.models.mllm import MLLM
+from mgie_lit.models.unet import zero_output
+from mgie_lit.prompts import EditPrompt, load_tokenizer
+from mgie_lit.types import EditBatch, EditDraws, EditExample
+
+RESOLUTION = 16  # pixels, side of the training images
+VOCAB_SIZE = 530  # more than the tokenizer's 512, as padded checkpoints have
+LLM_DIM, LLM_HEADS, LLM_FEEDFORWARD = 40, 5, 52
+VISION_DIM, VISION_HEADS, VISION_FEEDFORWARD = 24, 3, 36
+VISION_SIZE, VISION_PATCH = 28, 14  # pixels
+NUM_IMAGE_PATCHES = (VISION_SIZE // VISION_PATCH) ** 2
+HEAD_DIM, HEAD_FEEDFORWARD, NUM_QUERIES = 28, 44, 6
+CONDITION_DIM = 20
+MAX_LENGTH = 96  # tokens
+
+_INSTRUCTIONS = ("make it brighter", "turn the photo grayscale, please", "warmer", "give it much more contrast")
+_EXPRESSIVE = (
+    "the picture would be brighter",
+    "the photo would be in black and white without any color",
+    "warm light",
+    "stronger contrast between the dark and the bright parts",
+)
+
+
+def tiny_prompt(*, num_image_patches: int = NUM_IMAGE_PATCHES, max_length: int = MAX_LENGTH) -> EditPrompt:
+    """The conversation with the package's small tokenizer.
+
+    Args:
+        num_image_patches: Image tokens; 0 = none.
+        max_length: Longest row in tokens.
+    """
+    return EditPrompt(
+        load_tokenizer("small"),
+        num_image_patches=num_image_patches,
+        system="",
+        query="what will this image be like if ' {instruction} '",
+        max_length=max_length,
+    )
+
+
+def tiny_mllm(image_patch_id: int | None, *, has_vision: bool = True) -> MLLM:
+    """An MLLM of two LLaMA and three CLIP layers.
+
+    Args:
+        image_patch_id: Id of ``<im_patch>``.
+        has_vision: False = a language model without eyes, as in LGIE.
+    """
+    language = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": LLM_DIM,
+        "intermediate_size": LLM_FEEDFORWARD,
+        "num_hidden_layers": 2,
+        "num_attention_heads": LLM_HEADS,
+        "max_position_embeddings": 256,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "tie_word_embeddings": False,
+    }
+    vision = {
+        "hidden_size": VISION_DIM,
+        "intermediate_size": VISION_FEEDFORWARD,
+        "num_hidden_layers": 3,
+        "num_attention_heads": VISION_HEADS,
+        "image_size": VISION_SIZE,
+        "patch_size": VISION_PATCH,
+    }
+    return MLLM(language, vision if has_vision else None, vision_layer=-2, image_patch_id=image_patch_id)
+
+
+def tiny_edit_head() -> EditHead:
+    """An edit head with one encoder and two decoder layers."""
+    return EditHead(
+        input_dim=LLM_DIM,
+        hidden_dim=HEAD_DIM,
+        output_dim=CONDITION_DIM,
+        num_queries=NUM_QUERIES,
+        num_heads=2,
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        feedforward_dim=HEAD_FEEDFORWARD,
+    )
+
+
+def tiny_guide(*, has_vision: bool = True, align: bool = False, max_new_tokens: int = 7) -> MLLMGuide:
+    """The guide of MGIE, or of LGIE without vision.
+
+    Args:
+        has_vision: Whether the MLLM sees the image.
+        align: Whether the guide gives ``loss_align``.
+        max_new_tokens: Longest expressive instruction in tokens.
+    """
+    prompt = tiny_prompt(num_image_patches=NUM_IMAGE_PATCHES if has_vision else 0)
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": VISION_SIZE}, crop_size={"height": VISION_SIZE, "width": VISION_SIZE}
+    )
+    mllm = tiny_mllm(prompt.image_patch_id, has_vision=has_vision)
+    return MLLMGuide(mllm, tiny_edit_head(), prompt, processor, max_new_tokens=max_new_tokens, align=align)
+
+
+def tiny_unet(latent_channels: int, out_channels: int, *, has_pooled_condition: bool = False) -> UNet2DConditionModel:
+    """A UNet of two levels for noisy and source latents.
+
+    Args:
+        latent_channels: Of the autoencoder.
+        out_channels: Of the prediction.
+        has_pooled_condition: Whether the mean of the condition modulates every block.
+    """
+    pooled = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": CONDITION_DIM}
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=2 * latent_channels,
+        out_channels=out_channels,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=CONDITION_DIM,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        **(pooled if has_pooled_condition else {}),
+    )
+
+
+def tiny_kl_autoencoder() -> AutoencoderKL:
+    """An ``AutoencoderKL`` with 4 latent channels, half the pixels a side and SD-1.5's scaling factor."""
+    return AutoencoderKL(
+        latent_channels=4,
+        block_out_channels=(8, 12),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        scaling_factor=0.18215,
+    )
+
+
+def tiny_scheduler(prediction_type: PredictionType, *, num_train_timesteps: int = 50) -> DDIMScheduler:
+    """SD-1.5's betas over fewer timesteps; a ``sample`` predictor starts at pure noise.
+
+    Args:
+        prediction_type: What the UNet predicts.
+        num_train_timesteps: ``T``.
+    """
+    is_sample = prediction_type == "sample"
+    return DDIMScheduler(
+        num_train_timesteps=num_train_timesteps,
+        beta_start=0.00085,
+        beta_end=0.4,  # so that few timesteps reach almost pure noise
+        beta_schedule="scaled_linear",
+        prediction_type=prediction_type,
+        clip_sample=False,
+        set_alpha_to_one=True,
+        rescale_betas_zero_snr=is_sample,
+        timestep_spacing="trailing",
+    )
+
+
+def tiny_editor(
+    codec: Literal["kl", "patch"] = "kl",
+    *,
+    prediction_type: PredictionType | None = None,
+    has_vision: bool = True,
+    align: bool = False,
+    seed: int = 0,
+) -> Editor:
+    """A whole system with random weights, in eval mode.
+
+    Args:
+        codec: ``kl`` = ``AutoencoderKL`` and a UNet that predicts noise, as the paper's size; ``patch`` =
+            ``PatchAutoencoder`` and a UNet that gives gain and bias on the source, as the small sizes.
+        prediction_type: Another one than the codec's.
+        has_vision: Whether the guide sees the image.
+        align: Whether the guide gives ``loss_align``.
+        seed: Of the weights; torch's global state is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        guide = tiny_guide(has_vision=has_vision, align=align)
+        if codec == "kl":
+            scheduler = tiny_scheduler(prediction_type or "epsilon")
+            return Editor(guide, tiny_kl_autoencoder(), tiny_unet(4, 4), scheduler).eval()
+        channels = 3 * 2**2
+        unet = tiny_unet(channels, 2 * channels, has_pooled_condition=True)
+        zero_output(unet)
+        scheduler = tiny_scheduler(prediction_type or "sample")
+        return Editor(guide, PatchAutoencoder(patch_size=2, scaling_factor=0.8), unet, scheduler, source_scale=0.5).eval()
+
+
+def random_image(width: int, height: int, *, seed: int) -> Image.Image:
+    """RGB image of uniform noise.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        seed: Of the noise.
+    """
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels, mode="RGB")
+
+
+def random_example(index: int) -> EditExample:
+    """An example with random images, ``sample-<index>``; the same one at every call.
+
+    Args:
+        index: From 0; neighbours have instructions of other lengths.
+    """
+    return EditExample(
+        sample_id=f"sample-{index}",
+        source=random_image(RESOLUTION, RESOLUTION, seed=2 * index),
+        target=random_image(RESOLUTION, RESOLUTION, seed=2 * index + 1),
+        instruction=_INSTRUCTIONS[index % len(_INSTRUCTIONS)],
+        expressive_instruction=_EXPRESSIVE[index % len(_EXPRESSIVE)],
+    )
+
+
+class RandomDataset:
+    """A data set of random examples.
+
+    Args:
+        split: Any name; it goes into the ids, so that splits are disjoint.
+        num_examples: Size.
+    """
+
+    def __init__(self, split: str, num_examples: int) -> None:
+        self.split = split
+        self.num_examples = num_examples
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self.num_examples
+
+    def __getitem__(self, index: int) -> EditExample:
+        """The example at ``index``."""
+        example = random_example(index)
+        return EditExample(
+            sample_id=self.sample_id(index),
+            source=example.source,
+            target=example.target,
+            instruction=example.instruction,
+            expressive_instruction=example.expressive_instruction,
+        )
+
+    def sample_id(self, index: int) -> str:
+        """Id of the example at ``index``."""
+        return f"{self.split}-{index}"
+
+
+def tiny_collator(guide: MLLMGuide) -> EditCollator:
+    """Makes batches of ``RESOLUTION`` pixels for a guide.
+
+    Args:
+        guide: Its prompt and image processor are used.
+    """
+    return EditCollator(guide.prompt, guide.image_processor, PairTransform(RESOLUTION))
+
+
+def random_batch(editor: Editor, indices: Sequence[int] = (0, 1, 2)) -> EditBatch:
+    """A batch of random examples for an editor.
+
+    Args:
+        editor: With an ``MLLMGuide``.
+        indices: Of the examples.
+    """
+    assert isinstance(editor.guide, MLLMGuide)
+    return tiny_collator(editor.guide)([random_example(index) for index in indices])
+
+
+def random_draws(editor: Editor, batch: EditBatch, *, seed: int = 0) -> EditDraws:
+    """Draws of a training step in which no condition is dropped.
+
+    Args:
+        editor: Gives the shape of the latents and the number of timesteps.
+        batch: Of the step.
+        seed: Of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(batch), *editor.latent_shape(*batch.source.shape[-2:]))
+    return EditDraws(
+        noise=torch.randn(shape, generator=generator),
+        latent_noise=torch.randn(shape, generator=generator),
+        timesteps=torch.randint(len(editor.scheduler.alphas_cumprod), (len(batch),), generator=generator),
+        condition_dropout=torch.ones(len(batch)),
+    )

@@ -1,0 +1,1 @@
+"""Training: the LightningModule, optimizer recipes, loggers and callbacks."""

@@ -1,0 +1,1 @@
+"""Callbacks: they decide when; metrics count, functionals compute."""

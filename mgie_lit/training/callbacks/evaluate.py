@@ -1,0 +1,74 @@
+"""Edits and scores a few validation examples whenever the trainer validates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from mgie_lit.data.datamodule import EditDataModule
+from mgie_lit.evaluation.evaluate import score_in_memory
+from mgie_lit.evaluation.grid import comparison_grid
+from mgie_lit.evaluation.systems import EditorSystem
+from mgie_lit.metrics.base import SampleMetric
+from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.training.module import EditModule
+
+
+class EvaluateEdits(lightning.Callback):
+    """Logs ``val/<metric>`` (and ``val/copy_<metric>``) and writes a grid of pictures, ``images/step-<step>.png``.
+
+    Args:
+        metrics: Name -> metric.
+        options: Steps, scales, resolution.
+        run_dir: Where ``images/`` goes.
+        num_examples: Validation examples that are edited, from the first.
+        num_images: Of them in the grid; 0 = no grid.
+        batch_size: Examples edited together.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, SampleMetric],
+        options: SamplingOptions,
+        run_dir: str | Path,
+        *,
+        num_examples: int,
+        num_images: int,
+        batch_size: int = 16,
+    ) -> None:
+        self.metrics = dict(metrics)
+        self.options = options
+        self.image_dir = Path(run_dir) / "images"
+        self.num_examples = num_examples
+        self.num_images = num_images
+        self.batch_size = batch_size
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Edit, score, log; the trainer has put the model in eval mode and puts it back."""
+        assert isinstance(pl_module, EditModule)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(datamodule, EditDataModule)
+        dataset = datamodule.dataset("val")
+        scores = score_in_memory(
+            EditorSystem(pl_module.editor, self.options),
+            [dataset[index] for index in range(min(self.num_examples, len(dataset)))],
+            self.metrics,
+            batch_size=self.batch_size,
+        )
+        means = scores.means() | {f"copy_{name}": value for name, value in scores.copy_means().items()}
+        pl_module.log_dict({f"val/{name}": value for name, value in means.items() if value is not None})
+        if self.num_images:
+            self._show(trainer, comparison_grid(scores.grid_rows(self.num_images)))
+
+    @rank_zero_only
+    def _show(self, trainer: lightning.Trainer, grid: Any) -> None:  # noqa: ANN401
+        """Write the grid, and hand it to loggers that take pictures."""
+        self.image_dir.mkdir(parents=True, exist_ok=True)
+        grid.save(self.image_dir / f"step-{trainer.global_step:08d}.png")
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("val/edits", [grid], step=trainer.global_step)

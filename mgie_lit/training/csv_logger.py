@@ -1,0 +1,85 @@
+"""``metrics.csv``: one wide table a run, complete after every write, that a resumed run goes on with."""
+
+from __future__ import annotations
+
+import csv
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+FILE_NAME = "metrics.csv"
+_KEYS = ("step", "epoch")
+
+
+class CSVLogger(Logger):
+    """Writes every logged metric as a row of ``<run_dir>/metrics.csv``.
+
+    Columns are ``step``, ``epoch`` and the metrics in the order of their first appearance; a cell is empty where a
+    metric was not logged. A row is on disk when ``log_metrics`` returns. When new columns come up, the table is
+    rewritten and put in place at once.
+
+    Args:
+        run_dir: The run's directory; an existing table is continued.
+        resume_step: Optimizer steps that the checkpoint had done; later rows of an existing table are cut.
+    """
+
+    def __init__(self, run_dir: str | Path, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(run_dir) / FILE_NAME
+        self.rows: list[dict[str, str]] = []
+        self.columns: list[str] = list(_KEYS)
+        if self.path.is_file():
+            self._read(resume_step)
+
+    @property
+    def name(self) -> str:
+        """Kind of logger, for Lightning."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Run directory, for Lightning."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Nothing: the resolved config lies beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append a row."""
+        values = dict(metrics)
+        epoch = values.pop("epoch", None)
+        row = {"step": str(step), "epoch": "" if epoch is None else str(int(epoch))}
+        row |= {key: repr(float(value)) for key, value in values.items()}
+        self.rows.append(row)
+        new_columns = [key for key in row if key not in self.columns]
+        if new_columns or not self.path.is_file():
+            self.columns += new_columns
+            self._rewrite()
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns, restval="").writerow(row)
+
+    def _read(self, resume_step: int | None) -> None:
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            self.columns = list(reader.fieldnames or _KEYS)
+            rows = [{key: value for key, value in row.items() if value} for row in reader]
+        self.rows = [row for row in rows if resume_step is None or int(row["step"]) < resume_step]
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)

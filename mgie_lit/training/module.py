@@ -1,0 +1,118 @@
+"""The LightningModule: hands batch and draws to the editor, logs what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import lightning
+import torch
+from torch import Tensor
+
+from mgie_lit.editor import Editor, Objective
+from mgie_lit.errors import ConfigError
+from mgie_lit.models.freezing import frozen_roots, set_trainable
+from mgie_lit.training.draws import draw, to_device
+from mgie_lit.types import EditBatch, EditLosses
+
+VALIDATION_EPOCH = -1  # validation uses the same draws every time, so that its losses can be compared
+
+
+class EditModule(lightning.LightningModule):
+    """Trains an editor.
+
+    Args:
+        editor: Any system of one guide and one editor.
+        objective: Loss weights and dropout.
+        optimizer: Called with the editor's named parameters.
+        schedule: Called with the optimizer and ``num_steps``.
+        trainable: Name patterns of what trains (``models.freezing``).
+        seed: Of noise, timesteps and dropout.
+        config: The resolved config as plain containers; goes into every checkpoint.
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        objective: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        *,
+        trainable: Sequence[str],
+        seed: int = 0,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.editor = editor
+        self.objective = objective
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.seed = seed
+        self.config = dict(config or {})
+        self.trainable_names = set_trainable(editor, trainable)
+        self.train()  # the trainer keeps the modes that it finds
+
+    def train(self, mode: bool = True) -> Self:
+        """Train mode for what trains; frozen parts stay in eval mode."""
+        super().train(mode)
+        for root in frozen_roots(self.editor):
+            root.eval()
+        return self
+
+    def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Loss of a batch."""
+        losses = self._losses(batch, self.current_epoch)
+        self._log_losses("train", losses, len(batch))
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            self.log(f"train/lr_{group['name']}", group["lr"], batch_size=len(batch))
+        return losses.loss
+
+    def validation_step(self, batch: EditBatch, batch_idx: int) -> None:  # noqa: ARG002
+        """Losses of a validation batch, with the same draws every time."""
+        self._log_losses("val", self._losses(batch, VALIDATION_EPOCH), len(batch))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of all gradients together, as ml-mgie, and log it from before.
+
+        Raises:
+            ConfigError: The trainer asks for clipping by value.
+        """
+        if gradient_clip_algorithm == "value":
+            raise ConfigError("trainer.gradient_clip_algorithm: expected norm (or null), got value; leave it out")
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        limit = gradient_clip_val or float("inf")  # 0 and None are off, as everywhere in Lightning
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
+        self.log("train/grad_norm", norm)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimizer and schedule of the recipes; the schedule moves every step."""
+        optimizer = self.make_optimizer(self.editor.named_parameters())
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.make_schedule(optimizer, num_steps=num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what makes the file stand on its own: the resolved config."""
+        checkpoint["mgie_config"] = self.config
+
+    def _losses(self, batch: EditBatch, epoch: int) -> EditLosses:
+        draws = draw(
+            batch.sample_ids,
+            seed=self.seed,
+            epoch=epoch,
+            latent_shape=self.editor.latent_shape(*batch.source.shape[-2:]),
+            num_timesteps=len(self.editor.scheduler.alphas_cumprod),
+            last_timestep_prob=self.objective.last_timestep_prob,
+        )
+        return self.editor.losses(batch, to_device(draws, self.device), self.objective)
+
+    def _log_losses(self, stage: str, losses: EditLosses, batch_size: int) -> None:
+        for name in ("loss", "loss_edit", "loss_lm", "loss_align"):
+            value = getattr(losses, name)
+            if value is not None:
+                self.log(f"{stage}/{name}", value.detach(), batch_size=batch_size, prog_bar=name == "loss")

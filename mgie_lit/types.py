@@ -1,0 +1,109 @@
+"""Typed records that pass between the parts.
+
+Axes: ``B`` batch, ``S`` text positions, ``V`` visual tokens, ``Q`` queries, ``D`` width, ``C`` latent channels,
+``H W`` pixels, ``h w`` latent positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EditExample:
+    """One row of a data set, on the host; what every reader gives."""
+
+    sample_id: str  # unique within the data set, safe as a file name
+    source: Image.Image  # RGB
+    target: Image.Image | None  # RGB; None where there is no ground truth
+    instruction: str  # the human's words
+    expressive_instruction: str | None = None  # what the result looks like, in the MLLM's words
+    caption: str | None = None  # description of the target, for CLIP-T
+    mask: Image.Image | None = None  # L, source's size; 255 = the edit may change it
+    turn: int = 1  # position within its session, from 1
+    session_id: str = ""  # samples that are not independent (same photograph, same chat); "" = its own
+    attributes: Mapping[str, str] = field(default_factory=dict)  # facts for tables by group, e.g. {"operation": "brighter"}
+
+
+@dataclass(frozen=True, slots=True)
+class EditedImage:
+    """What a system made of one example."""
+
+    image: Image.Image  # RGB, the source's size
+    expressive_instruction: str = ""  # what the system understood; "" where it writes none
+
+
+@dataclass(slots=True)
+class EditBatch:
+    """What a training step or an evaluation sees of several examples."""
+
+    sample_ids: list[str]
+    instructions: list[str]
+    expressive_instructions: list[str]
+    source: Tensor  # (B, 3, H, W) float32 in [-1, 1]
+    target: Tensor  # (B, 3, H, W) float32 in [-1, 1]
+    mllm_pixels: Tensor  # (B, 3, P, P) float32, normalised as the vision tower wants it
+    input_ids: Tensor  # (B, S) int64
+    attention_mask: Tensor  # (B, S) bool, True = a real token
+    labels: Tensor  # (B, S) int64, IGNORE_INDEX = no loss
+    visual_token_start: Tensor  # (B,) int64, position of [IMG0] in input_ids
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.sample_ids)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with its tensors on ``device``."""
+        moved = {
+            entry.name: getattr(self, entry.name).to(device, non_blocking=True)
+            for entry in fields(self)
+            if hasattr(getattr(self, entry.name), "to")
+        }
+        return replace(self, **moved)
+
+
+@dataclass(slots=True)
+class EditDraws:
+    """All randomness of a training step; handing it in makes the step a pure function."""
+
+    noise: Tensor  # (B, C, h, w) float32, standard normal
+    latent_noise: Tensor  # (B, C, h, w) float32, standard normal: samples the target's latents
+    timesteps: Tensor  # (B,) int64 in [0, T)
+    condition_dropout: Tensor  # (B,) float32 uniform in [0, 1)
+
+
+@dataclass(slots=True)
+class Condition:
+    """What a guide tells the UNet."""
+
+    text: Tensor  # (B, Q, D) cross-attention sequence of the instruction
+    null: Tensor  # (1, Q, D) the empty condition
+    expressive_instructions: list[str]  # what the guide understood; the raw words where it writes none
+
+
+@dataclass(slots=True)
+class GuideLosses:
+    """What a guide gives in a training step."""
+
+    text: Tensor  # (B, Q, D)
+    null: Tensor  # (1, Q, D)
+    loss_lm: Tensor | None  # scalar, nats per labelled token; None for guides that write nothing
+    loss_align: Tensor | None = None  # scalar, mean square; None without an alignment target
+
+
+@dataclass(slots=True)
+class EditLosses:
+    """Losses of one step; scalars, with graph."""
+
+    loss: Tensor  # the weighted sum that is minimised
+    loss_edit: Tensor  # diffusion loss
+    loss_lm: Tensor | None = None  # instruction loss
+    loss_align: Tensor | None = None  # alignment of the edit head's output with a fixed text code

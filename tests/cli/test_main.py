@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+import pytest
+
+from mgie_lit.cli.main import COMMANDS, main
+from mgie_lit.errors import ConfigError, DataError
+
+HELPS = [["--help"], ["-h"], ["--version"], *[[name, "--help"] for name in COMMANDS]]
+
+
+def run_raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, arguments: list[str] | None = None) -> int:
+    """Exit status of `mgie report` when its run raises ``error``."""
+
+    def run(_: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(import_module("mgie_lit.cli.report"), "run", run)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments or ["report", "x"])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
+def test_help_answers_without_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        main(arguments)
+    except SystemExit as done:
+        assert not done.code
+    out, err = capsys.readouterr()
+    assert out.startswith("mgie " if arguments == ["--version"] else "usage: mgie ")
+    assert err == ""
+
+
+def test_help_lists_exactly_the_commands_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert [name for name in listed if not name.startswith("-")] == list(COMMANDS)
+    assert all(callable(import_module(f"mgie_lit.cli.{name}").run) for name in COMMANDS)
+
+
+def test_helps_are_fast_and_import_nothing_heavy() -> None:
+    """All helps in one process, against the time that Python itself takes to start."""
+    code = (
+        "import sys, contextlib\n"
+        "from mgie_lit.cli.main import main\n"
+        f"for arguments in {HELPS!r}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main(arguments)\n"
+        "heavy = {'torch', 'hydra', 'omegaconf', 'lightning', 'diffusers', 'numpy', 'PIL', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    start = time.process_time()
+    before = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    assert time.perf_counter() - before < 3  # 0.3 s on an idle machine
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.faults
+class TestErrors:
+    def test_no_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main([])
+        assert capsys.readouterr().err.startswith("usage: mgie COMMAND")
+
+    @pytest.mark.parametrize(
+        ("name", "hint"), [("trian", "; did you mean train?"), ("reports", "; did you mean report?"), ("zzz", "")]
+    )
+    def test_unknown_command(self, name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit, match="2"):
+            main([name])
+        message = f"mgie: error: expected a command (train, eval, edit, prepare, report), got {name}{hint}\n"
+        assert capsys.readouterr().err == message
+
+    def test_one_line_message(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_raising(monkeypatch, DataError("a.png: expected an image")) == 2
+        assert capsys.readouterr() == ("", "mgie report: error: a.png: expected an image\n")
+
+    def test_several_lines(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_raising(monkeypatch, ConfigError("a: bad\nb: bad")) == 2
+        assert capsys.readouterr().err == "mgie report: error: \n  a: bad\n  b: bad\n"
+
+    def test_debug_shows_the_traceback(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("MGIE_DEBUG", "1")
+        assert run_raising(monkeypatch, ConfigError("a: bad")) == 2
+        err = capsys.readouterr().err
+        assert "Traceback" in err
+        assert err.endswith("mgie report: error: a: bad\n")
+
+    def test_internal_error(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_raising(monkeypatch, KeyError("oops")) == 1
+        err = capsys.readouterr().err
+        assert "Traceback" in err
+        assert "mgie report: internal error (KeyError), a fault of mgie_lit rather than yours. Please report" in err
+
+    def test_interrupt(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_raising(monkeypatch, KeyboardInterrupt()) == 130
+        assert capsys.readouterr().err == "\nmgie report: interrupted\n"
+
+    def test_own_exit_status_passes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert run_raising(monkeypatch, SystemExit(143)) == 143
+
+    def test_reader_that_closes_the_pipe(self, mgie: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+        code = "import os, sys; from mgie_lit.cli.main import main; os.close(1) or main(['--help'])"
+        command = f'"{sys.executable}" -m mgie_lit.cli.main train --help | true'
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert code
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgie_lit.models.mllm import MLLM
+from mgie_lit.testing.tiny_models import LLM_DIM, NUM_IMAGE_PATCHES, VISION_SIZE, VOCAB_SIZE, tiny_mllm
+
+PATCH = 501  # stands for <im_patch>
+STOP = VOCAB_SIZE - 1
+
+
+@pytest.fixture(scope="module")
+def mllm() -> MLLM:
+    torch.manual_seed(0)
+    model = tiny_mllm(PATCH).eval()
+    # with such weights a random model's greedy choices are clear, not decided by rounding
+    torch.nn.init.normal_(model.language_model.lm_head.weight, std=1.0)
+    torch.nn.init.normal_(model.word_embeddings, std=1.0)
+    return model
+
+
+def pixels(batch: int) -> Tensor:
+    return torch.randn(batch, 3, VISION_SIZE, VISION_SIZE, generator=torch.Generator().manual_seed(batch))
+
+
+def ids_with_image() -> Tensor:
+    """Two rows with the image in different places."""
+    patches = [PATCH] * NUM_IMAGE_PATCHES
+    return torch.tensor([[1, 7, *patches, 9, 11], [1, *patches, 8, 10, 12]])
+
+
+def test_image_features_are_projected_patches_of_the_chosen_layer(mllm: MLLM) -> None:
+    images = pixels(2)
+    states = mllm.vision_tower(images, output_hidden_states=True).hidden_states  # type: ignore[misc]
+    assert len(states) == 4  # embeddings and three layers
+    features = mllm.image_features(images)
+    assert features.shape == (2, NUM_IMAGE_PATCHES, LLM_DIM)
+    expected = mllm.projector(states[2][:, 1:])  # type: ignore[misc] - the last but one, without the class position
+    assert torch.equal(features, expected)
+
+
+def test_every_patch_token_gets_its_own_image_s_feature(mllm: MLLM) -> None:
+    ids, images = ids_with_image(), pixels(2)
+    embeddings, features = mllm.embed(ids, images), mllm.image_features(images)
+    for row in range(2):
+        patch = 0
+        for position, index in enumerate(ids[row].tolist()):
+            if index == PATCH:
+                assert torch.equal(embeddings[row, position], features[row, patch])
+                patch += 1
+            else:
+                assert torch.equal(embeddings[row, position], mllm.word_embeddings[index])
+        assert patch == NUM_IMAGE_PATCHES
+
+
+def test_embedding_passes_no_gradient_to_the_patch_token(mllm: MLLM) -> None:
+    mllm.zero_grad()
+    mllm.embed(ids_with_image(), pixels(2)).sum().backward()
+    gradient = mllm.word_embeddings.grad
+    assert gradient is not None
+    assert gradient[PATCH].abs().max() == 0
+    assert gradient[[1, 7, 8, 9, 10, 11, 12]].abs().min() > 0
+    mllm.zero_grad()
+
+
+def test_without_pixels_ids_are_just_looked_up(mllm: MLLM) -> None:
+    ids = ids_with_image()
+    assert torch.equal(mllm.embed(ids), mllm.word_embeddings[ids])
+
+
+def test_hidden_states_are_those_after_the_final_norm(mllm: MLLM) -> None:
+    ids = torch.tensor([[1, 5, 6, 7]])
+    outputs = mllm.language_model(ids, output_hidden_states=True)
+    hidden = mllm(mllm.embed(ids), torch.ones(1, 4, dtype=torch.bool))
+    assert hidden.shape == (1, 4, LLM_DIM)
+    assert torch.allclose(hidden, outputs.hidden_states[-1], atol=1e-6)
+    assert torch.allclose(mllm.logits(hidden), outputs.logits, atol=1e-5)
+
+
+def test_padding_on_the_right_changes_nothing(mllm: MLLM) -> None:
+    short, long = torch.tensor([1, 5, 6]), torch.tensor([1, 9, 8, 7, 4])
+    ids = torch.tensor([[*short.tolist(), 0, 0], long.tolist()])
+    hidden = mllm(mllm.embed(ids), torch.tensor([[True] * 3 + [False] * 2, [True] * 5]))
+    for row, alone in enumerate((short, long)):
+        expected = mllm(mllm.embed(alone[None]), torch.ones(1, len(alone), dtype=torch.bool))[0]
+        assert torch.allclose(hidden[row, : len(alone)], expected, atol=1e-5)
+
+
+def test_states_do_not_see_what_follows(mllm: MLLM) -> None:
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    first = mllm(mllm.embed(torch.tensor([[1, 5, 6, 7]])), mask)
+    second = mllm(mllm.embed(torch.tensor([[1, 5, 6, 400]])), mask)
+    assert torch.allclose(first[:, :3], second[:, :3], atol=1e-6)
+    assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-2)
+
+
+def slow_greedy(mllm: MLLM, prompt: list[int], *, stop_ids: list[int], count: int, ngram: int) -> list[int]:
+    """Greedy search without cache; no ``ngram`` of the new tokens comes twice."""
+    new: list[int] = []
+    while len(new) < count:
+        embeddings = mllm.embed(torch.tensor([prompt + new]))
+        scores = mllm.logits(mllm(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool)))[0, -1]
+        for start in range(len(new) - ngram + 1) if ngram else ():
+            if new[start : start + ngram - 1] == new[len(new) - ngram + 1 :]:
+                scores[new[start + ngram - 1]] = -float("inf")
+        new.append(int(scores.argmax()))
+        if new[-1] in stop_ids:
+            break
+    return new
+
+
+def generate(mllm: MLLM, ids: Tensor, mask: Tensor, stop_ids: list[int], count: int, ngram: int = 0) -> Tensor:
+    return mllm.generate(
+        mllm.embed(ids), mask, stop_ids=stop_ids, pad_id=0, max_new_tokens=count, no_repeat_ngram=ngram
+    )
+
+
+@pytest.mark.parametrize("ngram", [0, 2])
+@pytest.mark.filterwarnings("ignore:Passing `no_repeat_ngram_size`")
+def test_generation_is_greedy(mllm: MLLM, ngram: int) -> None:
+    with torch.no_grad():
+        expected = slow_greedy(mllm, [1, 5, 6], stop_ids=[STOP], count=12, ngram=ngram)
+    ids = torch.tensor([[1, 5, 6]])
+    assert generate(mllm, ids, torch.ones_like(ids, dtype=torch.bool), [STOP], 12, ngram).tolist() == [expected]
+
+
+def test_no_ngram_is_written_twice(mllm: MLLM) -> None:
+    constant = tiny_mllm(PATCH).eval()
+    torch.nn.init.zeros_(constant.language_model.lm_head.weight)  # every token scores the same: 0, 0, 0, ...
+    ids = torch.tensor([[1, 5]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    assert generate(constant, ids, mask, [STOP], 6).tolist() == [[0] * 6]
+    new = generate(constant, ids, mask, [STOP], 6, ngram=2).tolist()[0]
+    pairs = list(zip(new, new[1:], strict=False))
+    assert len(set(pairs)) == len(pairs) == 5
+
+
+def test_rows_of_a_left_padded_batch_are_written_as_if_alone(mllm: MLLM) -> None:
+    ids = torch.tensor([[0, 0, 1, 5, 6], [1, 9, 8, 7, 4]])
+    mask = torch.tensor([[False, False, True, True, True], [True] * 5])
+    together = generate(mllm, ids, mask, [STOP], 8)
+    assert together[:1].tolist() == generate(mllm, ids[:1, 2:], mask[:1, 2:], [STOP], 8).tolist()
+    assert together[1:].tolist() == generate(mllm, ids[1:], mask[1:], [STOP], 8).tolist()
+    assert together[0].tolist() != together[1].tolist()
+
+
+def test_a_row_ends_after_any_stop_id_and_is_filled_up(mllm: MLLM) -> None:
+    ids, mask = torch.tensor([[1, 5, 6], [1, 9, 8]]), torch.ones(2, 3, dtype=torch.bool)
+    free = generate(mllm, ids, mask, [STOP], 6)
+    stop = int(free[0, 2])
+    assert stop not in free[1].tolist(), "the other row has to go on"
+    stopped = generate(mllm, ids, mask, [STOP, stop], 6)
+    assert stopped[0].tolist() == [*free[0, :3].tolist(), 0, 0, 0]
+    assert stopped[1].tolist() == free[1].tolist()
+
+
+def test_blind_model_wants_no_pixels() -> None:
+    blind = tiny_mllm(None, has_vision=False)
+    assert blind.vision_tower is None
+    assert blind.projector is None
+    with pytest.raises(ValueError, match="pixels: this MLLM was built without a vision tower; expected none"):
+        blind.image_features(pixels(1))
+
+
+def test_saved_and_loaded_it_gives_the_same(mllm: MLLM, tmp_path: Path) -> None:
+    mllm.save_pretrained(tmp_path)
+    loaded = MLLM.from_pretrained(tmp_path)
+    ids, mask = ids_with_image(), torch.ones(2, 8, dtype=torch.bool)
+    assert torch.equal(loaded(loaded.embed(ids, pixels(2)), mask), mllm(mllm.embed(ids, pixels(2)), mask))
+    assert loaded.image_patch_id == PATCH
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
