@@ -1,4 +1,4 @@
-"""The editor: one guide in front of an autoencoder, a UNet and a noise scheduler; training losses and one denoising step.
+"""The editor: one guide in front of autoencoder, UNet and noise scheduler; training losses and one denoising step.
 
 Every system of the paper has this shape; only the guide differs.
 """
@@ -178,7 +178,8 @@ class Editor(nn.Module):
             raise ValueError(f"source_scale: expected a number > 0, got {self.source_scale}")
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(
-                f"scheduler.prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got {self.prediction_type!r}"
+                f"scheduler.prediction_type: expected one of {', '.join(PREDICTION_TYPES)}, got "
+                f"{self.prediction_type!r}"
             )
         if self.states_affine and self.prediction_type != "sample":
             raise ValueError(

@@ -248,7 +248,9 @@ def _local_folder(name: str) -> Path:
     if folder.exists():
         raise CheckpointError(f"model {name}: expected a folder with model_index.json; export one with save_pretrained")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing")
+        raise CheckpointError(
+            f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing"
+        )
     return _download(name)
 
 

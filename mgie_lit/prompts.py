@@ -93,7 +93,9 @@ class EditPrompt:
         )
         self.visual_ids: list[int] = [ids[token] for token in VISUAL_TOKENS]
         if self.visual_ids != list(range(self.visual_ids[0], self.visual_ids[0] + NUM_VISUAL_TOKENS)):
-            raise ValueError(f"tokenizer: expected consecutive ids for {', '.join(VISUAL_TOKENS)}, got {self.visual_ids}")
+            raise ValueError(
+                f"tokenizer: expected consecutive ids for {', '.join(VISUAL_TOKENS)}, got {self.visual_ids}"
+            )
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text, without beginning and end tokens; special tokens in it are plain words."""
@@ -148,7 +150,9 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"size.tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}") from error
+        raise CheckpointError(
+            f"size.tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}"
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token  # LLaMA has none; ml-mgie pads with <unk>
     add_edit_tokens(tokenizer)

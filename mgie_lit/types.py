@@ -30,7 +30,8 @@ class EditExample:
     mask: Image.Image | None = None  # L, source's size; 255 = the edit may change it
     turn: int = 1  # position within its session, from 1
     session_id: str = ""  # samples that are not independent (same photograph, same chat); "" = its own
-    attributes: Mapping[str, str] = field(default_factory=dict)  # facts for tables by group, e.g. {"operation": "brighter"}
+    # Facts for tables by group, e.g. {"operation": "brighter"}.
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         first_line = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: expected a checkpoint of a training run, can not read it: {first_line}") from error
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of a training run, can not read it: {first_line}"
+        ) from error
     if not isinstance(content, dict) or not {"state_dict", "global_step", CONFIG_KEY} <= content.keys():
         raise CheckpointError(
             f"{path}: expected a checkpoint that `mgie train` wrote (state_dict, global_step, {CONFIG_KEY}), got "

@@ -37,33 +37,35 @@ def main(argv: list[str] | None = None) -> None:
             exit with its own. Without it all went well.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments:
-        sys.stderr.write(HELP)
-        raise SystemExit(USER_ERROR)
-    if arguments[0] in {"-h", "--help"}:
-        sys.stdout.write(HELP)
-    elif arguments[0] == "--version":
-        import mgie_lit
-
-        print(f"mgie {mgie_lit.__version__}")
-    elif arguments[0] not in COMMANDS:
-        _refuse_command(arguments[0])
-    else:
-        _run(arguments[0], arguments[1:])
-
-
-def _run(command: str, arguments: list[str]) -> None:
+    command = f"mgie {arguments[0]}" if arguments and arguments[0] in COMMANDS else "mgie"
     try:
-        import_module(f"mgie_lit.cli.{command}").run(arguments)
+        _dispatch(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nmgie {command}: interrupted\n")
+        sys.stderr.write(f"\n{command}: interrupted\n")
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # the reader of our output, e.g. `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(INTERNAL_ERROR) from None
     except Exception as error:  # the one place where errors end
         _exit_with(command, error)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments:
+        sys.stderr.write(HELP)
+        raise SystemExit(USER_ERROR)
+    name = arguments[0]
+    if name in {"-h", "--help"}:
+        sys.stdout.write(HELP)
+    elif name == "--version":
+        import mgie_lit
+
+        print(f"mgie {mgie_lit.__version__}")
+    elif name in COMMANDS:
+        import_module(f"mgie_lit.cli.{name}").run(arguments[1:])
+    else:
+        _refuse_command(name)
 
 
 def _exit_with(command: str, error: Exception) -> NoReturn:
@@ -74,13 +76,13 @@ def _exit_with(command: str, error: Exception) -> NoReturn:
         traceback.print_exception(error)
     if message is None:
         sys.stderr.write(
-            f"\nmgie {command}: internal error ({type(error).__name__}), a fault of mgie_lit rather than yours. "
+            f"\n{command}: internal error ({type(error).__name__}), a fault of mgie_lit rather than yours. "
             "Please report it with the lines above, the command, and the run's config.yaml and versions.json.\n"
         )
         raise SystemExit(INTERNAL_ERROR)
     lines = message.splitlines() or [type(error).__name__]
     text = lines[0] if len(lines) == 1 else "\n  ".join(["", *lines])
-    sys.stderr.write(f"mgie {command}: error: {text}\n")
+    sys.stderr.write(f"{command}: error: {text}\n")
     raise SystemExit(USER_ERROR)
 
 

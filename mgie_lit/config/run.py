@@ -7,9 +7,6 @@ import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import lightning
-import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
@@ -49,13 +46,12 @@ def train(config: DictConfig) -> float | None:
         config = resumed_config(config)
         checkpoint = find_checkpoint(Path(config.paths.run_dir))
         resume_step = int(load_checkpoint(checkpoint)["global_step"])
+    _silence_known_warnings()
     editor = build_editor(config)
     module = build_module(config, editor)
     trainer = build_trainer(config, resume_step)
     LOG.info("run directory: %s", config.paths.run_dir)
-    with warnings.catch_warnings():
-        _silence_known_warnings()
-        trainer.fit(module, datamodule=build_datamodule(config, editor), ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(module, datamodule=build_datamodule(config, editor), ckpt_path=checkpoint, weights_only=True)
     value = trainer.callback_metrics.get(config.optimized_metric)
     return None if value is None else float(value)
 
@@ -79,6 +75,10 @@ def evaluate_run(config: DictConfig) -> Path:
     if (config.checkpoint is None) == (config.predictions is None):
         raise ConfigError(
             "eval: expected either checkpoint=<run dir | .ckpt | export folder> or predictions=<folder of images>"
+        )
+    if config.predictions is not None and config.num_seeds != 1:
+        raise ConfigError(
+            f"num_seeds: expected 1 for a folder of predictions, which is one edit a sample, got {config.num_seeds}"
         )
     out_dir = Path(config.paths.run_dir)
     dataset = build_dataset(config, config.split)
@@ -120,5 +120,6 @@ def _check_start(config: DictConfig) -> None:
 
 def _silence_known_warnings() -> None:
     """Hints of the libraries that do not apply here."""
-    for text in (".*does not have many workers.*", ".*enable_nested_tensor.*", ".*modules in eval mode.*"):
-        warnings.filterwarnings("ignore", message=text)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for text in ("does not have many workers", r"module\(s\) in eval mode", "LeafSpec", "exists and is not empty"):
+        warnings.filterwarnings("ignore", message=f".*{text}")

@@ -75,7 +75,7 @@ class EditDataModule(lightning.LightningDataModule):
         """Go on where ``state_dict`` says."""
         self._resume = (int(state_dict["epoch"]), int(state_dict["position"]))
 
-    def transfer_batch_to_device(self, batch: EditBatch, device: Any, dataloader_idx: int) -> EditBatch:  # noqa: ANN401, ARG002
+    def transfer_batch_to_device(self, batch: EditBatch, device: Any, dataloader_idx: int) -> EditBatch:  # noqa: ANN401
         """Move a batch without waiting."""
         return batch.to(device)
 
@@ -88,4 +88,3 @@ class EditDataModule(lightning.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             **kwargs,
         )
-

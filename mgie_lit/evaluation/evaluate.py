@@ -32,6 +32,7 @@ METRICS_FILE = "metrics.json"
 TABLE_FILE = "per_sample.parquet"
 GRID_FILE = "grid.png"
 IMAGE_DIR = "images"
+SOURCE_DIR, TARGET_DIR = "sources", "targets"
 GRID_ROWS = 8
 
 
@@ -73,6 +74,9 @@ def score_in_memory(
         metrics: Name in tables -> metric.
         seed: Of the edits.
         batch_size: Examples edited together.
+
+    Returns:
+        Scores, edits and their means; the metrics' own state stays as it is.
 
     Raises:
         DataError: There are no examples, one has no target, or two have one id.
@@ -132,6 +136,8 @@ def evaluate(
     attributes: dict[str, None] = {}  # in the order in which they appear
     for edit in score_edits(system, _batches(dataset, batch_size, progress=progress), metrics, seeds=seeds):
         path = _save_image(edit, out_dir, first=edit.seed == seeds[0]) if save_images else None
+        if save_images and edit.seed == seeds[0]:
+            _save_inputs(edit.example, out_dir)
         rows.append(make_row(edit, path))
         attributes |= dict.fromkeys(edit.example.attributes)
         if edit.seed == seeds[0] and edit.example.sample_id in shown:
@@ -197,6 +203,14 @@ def _save_image(edit: ScoredEdit, out_dir: Path, *, first: bool) -> str | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     edit.edited.image.save(path)
     return path.relative_to(out_dir).as_posix()
+
+
+def _save_inputs(example: EditExample, out_dir: Path) -> None:
+    """Write source and target beside the edited image, so that a report needs no data set."""
+    for folder, image in ((SOURCE_DIR, example.source), (TARGET_DIR, example.target)):
+        if image is not None:
+            (out_dir / folder).mkdir(exist_ok=True)
+            image.save(out_dir / folder / f"{example.sample_id}.png")
 
 
 def _check_settings(out_dir: Path, seeds: Sequence[int], batch_size: int, metrics: Mapping[str, SampleMetric]) -> None:

@@ -106,6 +106,9 @@ class PredictionFolder:
     def check(self, sample_ids: Sequence[str]) -> None:
         """Compare the files with the data set and decode each of them once.
 
+        Args:
+            sample_ids: All ids of the data set.
+
         Raises:
             DataError: Predictions are missing, extra, ambiguous or unreadable; one message for all.
         """
@@ -130,6 +133,13 @@ class PredictionFolder:
 
     def __call__(self, examples: Sequence[EditExample], *, seed: int) -> list[EditedImage | None]:
         """The predictions, decoded; None where there is none.
+
+        Args:
+            examples: Only their ids are read.
+            seed: Has no effect.
+
+        Returns:
+            One prediction an example, in order.
 
         Raises:
             DataError: A file can not be read.

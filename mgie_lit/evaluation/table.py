@@ -32,6 +32,9 @@ def make_row(edit: ScoredEdit, image_path: str | None) -> dict[str, object]:
         edit: A scored sample.
         image_path: Edited image, relative to the evaluation's folder; None where none is written.
 
+    Returns:
+        Column -> value.
+
     Raises:
         DataError: An attribute of the data set has the name of another column.
     """
@@ -58,7 +61,15 @@ def make_row(edit: ScoredEdit, image_path: str | None) -> dict[str, object]:
 
 
 def make_table(rows: Sequence[Mapping[str, object]], *, num_samples: int, seeds: Sequence[int]) -> pd.DataFrame:
-    """All rows as a table, ordered by seed, then as they came.
+    """All rows as a table.
+
+    Args:
+        rows: From :func:`make_row`.
+        num_samples: Size of the data set.
+        seeds: Every sample has a row under each of them.
+
+    Returns:
+        The table, ordered by seed, then as the rows came.
 
     Raises:
         DataError: There are no rows, or not exactly one a sample and seed.

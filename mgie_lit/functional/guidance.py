@@ -25,7 +25,9 @@ def combine_guidance(
         ValueError: The first axis is not 3; the message gives the shape received.
     """
     if noise_preds.shape[0] != 3:
-        raise ValueError(f"noise_preds: expected 3 predictions [null, image, image+text], got {tuple(noise_preds.shape)}")
+        raise ValueError(
+            f"noise_preds: expected 3 predictions [null, image, image+text], got {tuple(noise_preds.shape)}"
+        )
     null, image, text = noise_preds.unbind(0)
     if guidance_scale == image_guidance_scale == 1.0:
         return text

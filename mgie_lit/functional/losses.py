@@ -37,5 +37,5 @@ def instruction_loss(logits: Float[Tensor, "N V"], labels: Int[Tensor, " N"]) ->
 
 
 def alignment_loss(preds: Float[Tensor, "B Q D"], target: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
-    """Mean squared distance of every vector of the condition to one code of its text (GILL, arXiv:2305.17216, eq. 2)."""
+    """Mean squared distance of the condition's vectors to one code of the text (GILL, arXiv:2305.17216, eq. 2)."""
     return F.mse_loss(preds.float(), target.float()[:, None].expand_as(preds))

@@ -6,10 +6,14 @@ Axes: ``B`` batch, ``D`` feature width, ``H W`` pixels, ``N`` planes (``3 B``: e
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 RANGE_TOLERANCE = 1e-3  # how far outside [0, 1] rounding may carry a pixel
 PSNR_CEILING = 100.0  # dB, given to identical images in place of infinity
@@ -42,7 +46,7 @@ def l1_distance(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
     tensor([0.2500])
     """
     _check_images(preds, target)
-    return (_precise(preds) - _precise(target)).abs().flatten(1).mean(1).to(preds.dtype)
+    return _mean_distance(preds, target, torch.Tensor.abs_).to(preds.dtype)
 
 
 def l2_distance(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
@@ -110,13 +114,12 @@ def ssim(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
         )
     planes = _precise(preds).flatten(0, 1), _precise(target).flatten(0, 1)  # (N, H, W) each
     total = torch.zeros(batch * colours, dtype=planes[0].dtype, device=preds.device)
-    budget = _CPU_WORKING_SET if preds.device.type == "cpu" else _DEVICE_WORKING_SET
+    budget = _budget(preds)
     rows = min(
         height - SSIM_WINDOW + 1, max(_MIN_STRIP, budget // width - SSIM_WINDOW + 1)
     )  # rows of windows in a strip
     count = max(1, budget // ((rows + SSIM_WINDOW - 1) * width))  # planes at once
-    for first in range(0, batch * colours, count):
-        chosen = slice(first, first + count)
+    for chosen in _spans(batch * colours, count):
         for top in range(0, height - SSIM_WINDOW + 1, rows):
             strip = slice(top, top + rows + SSIM_WINDOW - 1)
             total[chosen] += _ssim_map(planes[0][chosen, strip], planes[1][chosen, strip]).sum((1, 2))
@@ -169,20 +172,37 @@ def _precise(values: Tensor) -> Tensor:
 
 
 def _mean_square(preds: Tensor, target: Tensor) -> Tensor:
-    return (_precise(preds) - _precise(target)).square().flatten(1).mean(1)
+    return _mean_distance(preds, target, torch.Tensor.square_)
+
+
+def _mean_distance(preds: Tensor, target: Tensor, distance: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean of ``distance(preds - target)`` over each image: ``(B, 3, H, W)`` twice -> ``(B,)``."""
+    first, second = preds.flatten(1), target.flatten(1)  # (B, 3 H W) each
+    total = torch.zeros(len(preds), dtype=_precise(preds[:0]).dtype, device=preds.device)
+    for part in _spans(first.shape[1], _budget(preds) // len(preds)):
+        total += distance(_precise(first[:, part]) - _precise(second[:, part])).sum(1)
+    return total / first.shape[1]
+
+
+def _budget(images: Tensor) -> int:
+    return _CPU_WORKING_SET if images.device.type == "cpu" else _DEVICE_WORKING_SET
+
+
+def _spans(length: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` (at least 1) that cover ``length``."""
+    return (slice(first, first + max(1, size)) for first in range(0, length, max(1, size)))
 
 
 def _ssim_map(preds: Tensor, target: Tensor) -> Tensor:
     """SSIM of every window inside two stacks of planes: ``(N, H, W)`` twice -> ``(N, H - 10, W - 10)``."""
     x, y = preds - _CENTRE, target - _CENTRE
-    mean_x, mean_y, square_x, square_y, product = (_blur(moment) for moment in (x, y, x * x, y * y, x * y))
-    variance_x = square_x.addcmul_(mean_x, mean_x, value=-1)
-    variance_y = square_y.addcmul_(mean_y, mean_y, value=-1)
+    mean_x, mean_y, squares, product = (_blur(moment) for moment in (x, y, x * x + y * y, x * y))
+    variances = squares.addcmul_(mean_x, mean_x, value=-1).addcmul_(mean_y, mean_y, value=-1)  # of x and y, summed
     covariance = product.addcmul_(mean_x, mean_y, value=-1)
     mean_x += _CENTRE
     mean_y += _CENTRE
     luminance = (2.0 * mean_x * mean_y + SSIM_C1) / (mean_x.square() + mean_y.square() + SSIM_C1)
-    structure = covariance.mul_(2.0).add_(SSIM_C2) / (variance_x.add_(variance_y).add_(SSIM_C2))
+    structure = covariance.mul_(2.0).add_(SSIM_C2) / variances.add_(SSIM_C2)
     return luminance.mul_(structure)
 
 

@@ -25,7 +25,8 @@ RANGE_TOLERANCE = 1e-3  # how far outside [0, 1] rounding may carry a pixel
 CLIP_MARGIN = 1 / 255  # a result this near to 0 or 1 may have been clipped
 
 NUM_FEATURES = 16  # 1, three first powers, six second, three third, three square roots
-COLOUR_RIDGE = 1e-5  # pull towards the unchanged colour, per pixel; only colours the thumbnail lacks feel it
+AFFINE_RIDGE = 1e-6  # pull of the affine part towards the unchanged colour, per pixel
+CURVE_RIDGE = 1e-5  # pull of all other features towards 0: colours that the thumbnail lacks follow the affine part
 ROBUST_STEPS = 8  # reweighted solves; the fit stands still after about five
 ROBUST_FLOOR = 0.04  # least noise (colour distance) that the fit assumes; lower ones reject true colours
 TUKEY_REACH = 4.0  # residuals beyond this many noise levels have no weight
@@ -59,7 +60,7 @@ def transfer_edit(source_full: Tensor, source_low: Tensor, edited_low: Tensor) -
     Raises:
         ValueError: A tensor is no float32 RGB image in [0, 1], or the two small images differ in size.
 
-    >>> photograph = torch.rand(3, 48, 64)
+    >>> photograph = torch.rand(3, 6, 8).repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
     >>> small = torch.nn.functional.interpolate(photograph[None], size=(12, 16), mode="area")[0]
     >>> negative = transfer_edit(photograph, small, 1 - small)
     >>> bool((negative - (1 - photograph)).abs().mean() < 0.01)
@@ -131,9 +132,10 @@ def _solve_ridge(
 ) -> Float[Tensor, "F C"]:
     """Weighted least squares with a small pull towards ``prior``, which decides for colours that do not occur."""
     weighted = features * weights
-    ridge = COLOUR_RIDGE * features.shape[1]
-    normal = weighted @ features.T + ridge * torch.eye(len(features), dtype=features.dtype, device=features.device)
-    colour_map: Tensor = torch.linalg.solve(normal, weighted @ target.T + ridge * prior)
+    ridge = torch.full_like(features[:, 0], CURVE_RIDGE * features.shape[1])
+    ridge[:4] *= AFFINE_RIDGE / CURVE_RIDGE
+    normal = weighted @ features.T + torch.diag(ridge)
+    colour_map: Tensor = torch.linalg.solve(normal, weighted @ target.T + ridge[:, None] * prior)
     return colour_map
 
 

@@ -124,7 +124,7 @@ class MLLMGuide(nn.Module):
         return [_until(row, stop_ids) for row in new_ids.tolist()]
 
     def _text_condition(self, hidden: Tensor, visual_token_start: Tensor) -> Tensor:
-        """Edit head on the states that *predict* the visual tokens: positions start - 1 .. start + 6 (ml-mgie)."""
+        """Edit head on the states that *predict* the visual tokens: positions start-1 .. start+6 (ml-mgie)."""
         offsets = torch.arange(-1, NUM_VISUAL_TOKENS - 1, device=hidden.device)  # (V,)
         positions = visual_token_start[:, None] + offsets  # (B, V)
         states = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))  # (B, V, D)
@@ -142,7 +142,9 @@ def _check_sizes(mllm: MLLM, edit_head: EditHead, prompt: EditPrompt) -> None:
     if len(prompt.tokenizer) > vocab_size:
         raise ValueError(f"mllm: expected a vocabulary of at least {len(prompt.tokenizer)} tokens, got {vocab_size}")
     if edit_head.config.input_dim != mllm.hidden_dim:
-        raise ValueError(f"edit_head.input_dim: expected the MLLM's {mllm.hidden_dim}, got {edit_head.config.input_dim}")
+        raise ValueError(
+            f"edit_head.input_dim: expected the MLLM's {mllm.hidden_dim}, got {edit_head.config.input_dim}"
+        )
     patches = 0
     if mllm.vision_tower is not None:
         vision = mllm.vision_tower.config

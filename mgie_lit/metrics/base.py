@@ -49,7 +49,11 @@ class SampleMetric(Metric):
 
     @abstractmethod
     def score(self, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401 - each metric names its own
-        """Score each sample; the arguments are those named in ``needs``, in that order.
+        """Score each sample.
+
+        Args:
+            *args: The attributes of :class:`MetricInputs` named in ``needs``, in that order.
+            **kwargs: The same by name.
 
         Returns:
             ``(B,)`` float; NaN where the metric does not apply to the sample.
@@ -71,7 +75,10 @@ class SampleMetric(Metric):
         self.count += applies.sum()
 
     def compute(self) -> Tensor:
-        """Mean score of all samples seen, scalar float64.
+        """Mean score of all samples seen.
+
+        Returns:
+            Scalar float64.
 
         Raises:
             ValueError: No sample was scored since the metric was made or reset.

@@ -105,7 +105,13 @@ class TransformersEncoder(ABC):
         """``(B, 3, P, P)`` -> ``(B, D)``."""
 
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """``B`` RGB images of any size -> ``(B, D)`` float32 on the CPU, not normalised.
+        """Features of images, not normalised.
+
+        Args:
+            images: ``B`` RGB images of any size, at least one.
+
+        Returns:
+            ``(B, D)`` float32 on the CPU.
 
         Raises:
             ConfigError: No source was given, or it is neither a folder nor a hub id.
@@ -119,7 +125,10 @@ class TransformersEncoder(ABC):
         return torch.cat(features)
 
     def identity(self) -> dict[str, object]:
-        """Source, model type, feature, preprocessing and a hash of the weights that the feature depends on.
+        """What the features depend on.
+
+        Returns:
+            Source, model type, feature, preprocessing and a hash of the weights, as plain values.
 
         Raises:
             ConfigError: As :meth:`encode`.
@@ -212,11 +221,14 @@ class DinoEncoder(TransformersEncoder):
 
 
 def hash_weights(model: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
-    """SHA-256 of names, shapes, types and bytes of a model's tensors, whatever file they came from.
+    """Hash names, shapes, types and bytes of a model's tensors, whatever file they came from.
 
     Args:
         model: Its ``state_dict`` is hashed, in order of the names.
         prefixes: Only tensors whose names begin with one of these.
+
+    Returns:
+        SHA-256, 64 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 
+@runtime_checkable  # shapes and types are checked in every test
 class Autoencoder(Protocol):
     """What an editor asks of an autoencoder: the shape of diffusers' ``AutoencoderKL``."""
 
@@ -74,8 +75,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     A patch of ``p x p`` RGB pixels becomes ``3 p^2`` coefficients (2-D DCT-II, orthonormal, of an orthonormal basis of
     one luminance and two colour differences). In photographs a coefficient's standard deviation falls about as
-    ``(1 + f)^-2.4`` with its frequency ``f``, and colour has a third of the luminance's; the gains below take back half of
-    both (in the exponent), so that no coefficient drowns and the coarse ones still weigh most.
+    ``(1 + f)^-2.4`` with its frequency ``f``, and colour has a third of the luminance's; the gains below take back half
+    of both (in the exponent), so that no coefficient drowns and the coarse ones still weigh most.
 
     Args:
         patch_size: Side ``p`` of a patch in pixels.

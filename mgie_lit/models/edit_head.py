@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
@@ -38,16 +40,18 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.llm2hid = nn.Linear(input_dim, hidden_dim)
         self.query = nn.Parameter(torch.randn(1, num_queries, hidden_dim))
-        self.mapper = nn.Transformer(
-            hidden_dim,
-            num_heads,
-            num_encoder_layers,
-            num_decoder_layers,
-            feedforward_dim,
-            dropout=0.0,
-            batch_first=True,
-            norm_first=True,
-        )
+        with warnings.catch_warnings():  # torch speaks of an inference shortcut that pre-norm layers do not have
+            warnings.filterwarnings("ignore", message="enable_nested_tensor")
+            self.mapper = nn.Transformer(
+                hidden_dim,
+                num_heads,
+                num_encoder_layers,
+                num_decoder_layers,
+                feedforward_dim,
+                dropout=0.0,
+                batch_first=True,
+                norm_first=True,
+            )
         self.hid2feat = nn.Linear(hidden_dim, output_dim)
 
     def forward(
@@ -56,7 +60,7 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Condition of the visual tokens (arXiv:2309.17102, eq. 2: ``T({h_i + e_i}, {q_j})``).
 
         Args:
-            hidden_states: ``(B, V, D)`` last-layer states that predict the visual tokens; zeros give the null condition.
+            hidden_states: ``(B, V, D)`` last-layer states that predict the visual tokens; zeros = the null condition.
             embeddings: ``(V, D)`` or ``(B, V, D)`` word embeddings of the visual tokens.
 
         Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers.generation import LogitsProcessorList, NoRepeatNGramLogitsProcessor
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -107,17 +109,18 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             stop_ids: A row ends after any of them.
             pad_id: Fills rows that ended early.
             max_new_tokens: Longest continuation; 96 in ml-mgie.
-            no_repeat_ngram: No n-gram of this length is written twice; 3 in ml-mgie, 0 = off.
+            no_repeat_ngram: No n-gram of this length is written twice (the prompt's may be); 3 in ml-mgie, 0 = off.
 
         Returns:
             ``(B, N)`` new ids, with the stop id where there was one.
         """
+        processors = [NoRepeatNGramLogitsProcessor(no_repeat_ngram)] if no_repeat_ngram else []
         return self.language_model.generate(  # type: ignore[no-any-return, operator]
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            no_repeat_ngram_size=no_repeat_ngram,
+            logits_processor=LogitsProcessorList(processors),
             eos_token_id=stop_ids,
             pad_token_id=pad_id,
         )

@@ -1,1 +1,1 @@
-"""TODO."""
+"""One self-contained HTML page about training runs and evaluations."""

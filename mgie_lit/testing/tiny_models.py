@@ -208,7 +208,9 @@ def tiny_editor(
         unet = tiny_unet(channels, 2 * channels, has_pooled_condition=True)
         zero_output(unet)
         scheduler = tiny_scheduler(prediction_type or "sample")
-        return Editor(guide, PatchAutoencoder(patch_size=2, scaling_factor=0.8), unet, scheduler, source_scale=0.5).eval()
+        return Editor(
+            guide, PatchAutoencoder(patch_size=2, scaling_factor=0.8), unet, scheduler, source_scale=0.5
+        ).eval()
 
 
 def random_image(width: int, height: int, *, seed: int) -> Image.Image:

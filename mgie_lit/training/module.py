@@ -59,7 +59,7 @@ class EditModule(lightning.LightningModule):
             root.eval()
         return self
 
-    def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+    def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         losses = self._losses(batch, self.current_epoch)
         self._log_losses("train", losses, len(batch))
@@ -67,7 +67,7 @@ class EditModule(lightning.LightningModule):
             self.log(f"train/lr_{group['name']}", group["lr"], batch_size=len(batch))
         return losses.loss
 
-    def validation_step(self, batch: EditBatch, batch_idx: int) -> None:  # noqa: ARG002
+    def validation_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Losses of a validation batch, with the same draws every time."""
         self._log_losses("val", self._losses(batch, VALIDATION_EPOCH), len(batch))
 

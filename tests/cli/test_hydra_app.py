@@ -53,8 +53,8 @@ def _keep_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def app(conf_tree: Path, workplace: Path, job: Job) -> Iterator[App]:
-    yield App(conf_tree, job)
+def app(conf_tree: Path, workplace: Path, job: Job) -> App:
+    return App(conf_tree, job)
 
 
 class App:
@@ -199,7 +199,7 @@ class TestSweep:
         assert job.run_dirs == [sweep_dir / "0", sweep_dir / "1"]
         assert sweep_dir.parent == workplace / "runs" / "multirun"
         assert files_below(sweep_dir) == ["0/result", "1/result", "multirun.yaml"]
-        assert job.overrides[1] == ["optimizer.lr=3e-4", "seed=1", "experiment=smoke"]
+        assert job.overrides[1] == ["optimizer.lr=0.0003", "seed=1", "experiment=smoke"]
 
     def test_stdout_stays_free(self, app: App, capsys: pytest.CaptureFixture[str]) -> None:
         app("-m", "seed=1,2")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 
 import pytest
@@ -29,10 +31,8 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, arguments
 
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
 def test_help_answers_without_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    try:
+    with contextlib.suppress(SystemExit):  # argparse exits
         main(arguments)
-    except SystemExit as done:
-        assert not done.code
     out, err = capsys.readouterr()
     assert out.startswith("mgie " if arguments == ["--version"] else "usage: mgie ")
     assert err == ""
@@ -46,21 +46,21 @@ def test_help_lists_exactly_the_commands_there_are(capsys: pytest.CaptureFixture
 
 
 def test_helps_are_fast_and_import_nothing_heavy() -> None:
-    """All helps in one process, against the time that Python itself takes to start."""
-    code = (
-        "import sys, contextlib\n"
-        "from mgie_lit.cli.main import main\n"
-        f"for arguments in {HELPS!r}:\n"
-        "    with contextlib.suppress(SystemExit):\n"
-        "        main(arguments)\n"
-        "heavy = {'torch', 'hydra', 'omegaconf', 'lightning', 'diffusers', 'numpy', 'PIL', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    start = time.process_time()
-    before = time.perf_counter()
+    """All of them in one process; each alone takes 0.2 s on an idle machine, most of it Python's own start."""
+    code = f"""
+import contextlib, sys
+from mgie_lit.cli.main import main
+for arguments in {HELPS!r}:
+    with contextlib.suppress(SystemExit):
+        main(arguments)
+heavy = set("torch hydra omegaconf lightning diffusers transformers numpy PIL pandas".split()) & set(sys.modules)
+assert not heavy, heavy
+"""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-    assert time.perf_counter() - before < 3  # 0.3 s on an idle machine
-    assert time.process_time() - start < 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    assert time.perf_counter() - start < 3  # the machine may be busy
 
 
 @pytest.mark.faults
@@ -109,9 +109,11 @@ class TestErrors:
     def test_own_exit_status_passes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run_raising(monkeypatch, SystemExit(143)) == 143
 
-    def test_reader_that_closes_the_pipe(self, mgie: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-        code = "import os, sys; from mgie_lit.cli.main import main; os.close(1) or main(['--help'])"
-        command = f'"{sys.executable}" -m mgie_lit.cli.main train --help | true'
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-        assert code
-        assert "Traceback" not in done.stderr
+    @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)
+    def test_reader_that_has_gone(self, arguments: list[str]) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "mgie_lit.cli.main", *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")

@@ -13,6 +13,8 @@ from PIL import Image
 from mgie_lit.data.image_files import open_image, to_rgb
 from mgie_lit.errors import DataError
 
+pytestmark = pytest.mark.faults
+
 
 def _gradient(width: int = 12, height: int = 8) -> Image.Image:
     """Every pixel different, so that a turn or a flip shows."""

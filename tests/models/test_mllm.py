@@ -120,7 +120,7 @@ def generate(mllm: MLLM, ids: Tensor, mask: Tensor, stop_ids: list[int], count: 
 
 
 @pytest.mark.parametrize("ngram", [0, 2])
-@pytest.mark.filterwarnings("ignore:Passing `no_repeat_ngram_size`")
+@pytest.mark.filterwarnings("error")
 def test_generation_is_greedy(mllm: MLLM, ngram: int) -> None:
     with torch.no_grad():
         expected = slow_greedy(mllm, [1, 5, 6], stop_ids=[STOP], count=12, ngram=ngram)

@@ -134,14 +134,21 @@ OPERATIONS = tuple(_EDITS)
 
 def _center(rng: np.random.Generator, quarter: int, radius: float) -> tuple[float, float]:
     """A place in the quarter that keeps the shape inside it, whatever its angle."""
-    return _fit((rng.uniform(0, CELL) + quarter % 2 * CELL, rng.uniform(0, CELL) + quarter // 2 * CELL), radius)
+    play = _play(radius)
+    x, y = (rng.uniform(-play, play) for _ in range(2))
+    return (quarter % 2 + 0.5) * CELL + x, (quarter // 2 + 0.5) * CELL + y
 
 
 def _fit(place: tuple[float, float], radius: float) -> tuple[float, float]:
     """The nearest centre at which a shape of this radius stays inside the quarter of ``place``."""
-    play = max(0.0, CELL / 2 - MARGIN - radius)
+    play = _play(radius)
     x, y = ((int(part / CELL) + 0.5) * CELL for part in place)
     return min(max(place[0], x - play), x + play), min(max(place[1], y - play), y + play)
+
+
+def _play(radius: float) -> float:
+    """How far from its quarter's middle a shape may stand, in picture widths."""
+    return max(0.0, CELL / 2 - MARGIN - radius)
 
 
 def _free_color(rng: np.random.Generator, scene: Scene) -> str:

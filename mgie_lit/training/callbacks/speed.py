@@ -24,9 +24,9 @@ class Speed(lightning.Callback):
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        outputs: Any,  # noqa: ANN401, ARG002
+        outputs: Any,  # noqa: ANN401
         batch: EditBatch,
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
         """Count a batch; log where the trainer logs."""
         now = time.perf_counter()
@@ -38,6 +38,6 @@ class Speed(lightning.Callback):
             pl_module.log("train/examples_per_second", self._examples / (now - self._since))
             self._since, self._examples = now, 0
 
-    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop the clock; the next step starts it again."""
         self._since, self._examples = None, 0

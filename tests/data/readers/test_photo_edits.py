@@ -144,6 +144,7 @@ def test_training_reaches_every_operation_and_seen_wording(photographs: str) -> 
     assert said == set(requests("brighter", "seen")) | set(requests("negative", "seen"))
 
 
+@pytest.mark.faults
 def test_broken_photograph_of_the_user_is_named(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         (tmp_path / split).mkdir()
@@ -152,6 +153,7 @@ def test_broken_photograph_of_the_user_is_named(tmp_path: Path) -> None:
         PhotoEdits("val", 5, 32, root=str(tmp_path))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -169,6 +171,7 @@ def test_bad_values(changes: dict[str, object], message: str) -> None:
         PhotoEdits(**arguments | changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.faults
 def test_missing_folder() -> None:
     with pytest.raises(DataError, match=r"data\.root: expected a folder of photographs, got /no/such/folder"):
         PhotoEdits("test", 4, 32, root="/no/such/folder")

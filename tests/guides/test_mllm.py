@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgie_lit.functional.losses import alignment_loss
+from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
+from mgie_lit.guides.mllm import ALIGNMENT_SEED, MLLMGuide
+from mgie_lit.models.edit_head import EditHead
+from mgie_lit.testing.tiny_models import (
+    CONDITION_DIM,
+    LLM_DIM,
+    NUM_QUERIES,
+    RESOLUTION,
+    VOCAB_SIZE,
+    random_example,
+    random_image,
+    tiny_collator,
+    tiny_edit_head,
+    tiny_guide,
+    tiny_mllm,
+    tiny_prompt,
+)
+from mgie_lit.types import EditBatch
+from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
+
+SIZES = [(RESOLUTION, RESOLUTION), (RESOLUTION + 8, RESOLUTION - 4)]
+
+
+@pytest.fixture(scope="module")
+def guide() -> MLLMGuide:
+    torch.manual_seed(0)
+    return clear_cut(tiny_guide().eval())
+
+
+def clear_cut(guide: MLLMGuide) -> MLLMGuide:
+    """Larger word vectors: greedy choices do not hang on rounding."""
+    torch.nn.init.normal_(guide.mllm.language_model.lm_head.weight, std=1.0)
+    torch.nn.init.normal_(guide.mllm.word_embeddings, std=1.0)
+    return guide
+
+
+def batch_of(guide: MLLMGuide, *indices: int) -> EditBatch:
+    return tiny_collator(guide)([random_example(index) for index in indices])
+
+
+def hidden_states(guide: MLLMGuide, batch: EditBatch) -> Tensor:
+    return guide.mllm(guide.mllm.embed(batch.input_ids, batch.mllm_pixels), batch.attention_mask)
+
+
+def states_of_visual_tokens(guide: MLLMGuide, batch: EditBatch, *, shift: int) -> Tensor:
+    """Hidden states at the ``[IMG]`` tokens, moved by ``shift``; places found by searching the ids."""
+    rows = []
+    for hidden, ids in zip(hidden_states(guide, batch), batch.input_ids.tolist(), strict=True):
+        place = ids.index(guide.prompt.visual_ids[0]) + shift
+        rows.append(hidden[place : place + NUM_VISUAL_TOKENS])
+    return torch.stack(rows)
+
+
+def test_condition_is_made_of_the_states_that_predict_the_visual_tokens(guide: MLLMGuide) -> None:
+    batch = batch_of(guide, 0, 1, 2)
+    assert len(set(batch.visual_token_start.tolist())) == 3, "rows of one length would prove little"
+    text = guide.losses(batch).text
+    assert text.shape == (3, NUM_QUERIES, CONDITION_DIM)
+    embeddings = guide.mllm.word_embeddings[guide.prompt.visual_ids]
+    expected = guide.edit_head(states_of_visual_tokens(guide, batch, shift=-1), embeddings)
+    assert torch.allclose(text, expected, atol=1e-6)
+    for wrong in (-2, 0):
+        other = guide.edit_head(states_of_visual_tokens(guide, batch, shift=wrong), embeddings)
+        assert not torch.allclose(text, other, atol=1e-3)
+
+
+def test_visual_embeddings_are_the_rows_of_the_visual_tokens(guide: MLLMGuide) -> None:
+    assert VOCAB_SIZE > len(guide.prompt.tokenizer), "the last rows of the table would do otherwise"
+    assert torch.equal(guide.visual_embeddings, guide.mllm.word_embeddings[guide.prompt.visual_ids])
+
+
+def test_null_condition_is_the_head_of_zeros(guide: MLLMGuide) -> None:
+    zeros = torch.zeros(1, NUM_VISUAL_TOKENS, LLM_DIM)
+    expected = guide.edit_head(zeros, guide.mllm.word_embeddings[guide.prompt.visual_ids])
+    null = guide.losses(batch_of(guide, 0, 1)).null
+    assert null.shape == (1, NUM_QUERIES, CONDITION_DIM)
+    assert torch.equal(null, expected)
+    at_inference = guide.condition([random_image(16, 16, seed=0)], ["warmer"]).null
+    assert torch.allclose(at_inference, expected, atol=1e-5)  # without gradient PyTorch takes other kernels
+
+
+def test_rows_of_a_batch_do_not_depend_on_their_neighbours(guide: MLLMGuide) -> None:
+    together = guide.losses(batch_of(guide, 0, 1, 2)).text
+    for row in range(3):
+        assert torch.allclose(guide.losses(batch_of(guide, row)).text[0], together[row], atol=1e-5)
+
+
+def test_instruction_loss_is_the_language_model_s_own(guide: MLLMGuide) -> None:
+    """As transformers computes it: shifted by one, mean over the labels of the whole batch."""
+    batch = batch_of(guide, 0, 1, 2)
+    embeddings = guide.mllm.embed(batch.input_ids, batch.mllm_pixels)
+    outputs = guide.mllm.language_model(
+        inputs_embeds=embeddings, attention_mask=batch.attention_mask, labels=batch.labels
+    )
+    loss = guide.losses(batch).loss_lm
+    assert loss is not None
+    assert loss.item() == pytest.approx(outputs.loss.item(), rel=1e-6)
+
+
+def test_the_image_is_seen(guide: MLLMGuide) -> None:
+    batch = batch_of(guide, 0)
+    text = guide.losses(batch).text
+    batch.mllm_pixels = batch.mllm_pixels + 1
+    assert not torch.allclose(guide.losses(batch).text, text, atol=1e-4)
+
+
+def test_embeddings_get_gradient_from_the_edit_alone() -> None:
+    """Three ways lead to them: the ids, the sum in the edit head, the null condition; padding has none."""
+    guide = tiny_guide()
+    batch = batch_of(guide, 0, 1)
+    losses = guide.losses(batch)
+    (losses.text.square().sum() + losses.null.square().sum()).backward()
+    gradient = guide.mllm.word_embeddings.grad
+    assert gradient is not None
+    assert gradient[guide.prompt.visual_ids].abs().sum(1).min() > 0
+    assert gradient[guide.prompt.image_patch_id].abs().max() == 0
+    assert gradient[guide.prompt.tokenizer.pad_token_id].abs().max() == 0
+
+
+def test_without_alignment_there_is_no_loss_for_it(guide: MLLMGuide) -> None:
+    assert guide.losses(batch_of(guide, 0)).loss_align is None
+    assert "token_codes" not in guide.state_dict()
+
+
+def test_alignment_compares_the_condition_with_the_code_of_the_expressive_words() -> None:
+    guide = tiny_guide(align=True)
+    batch = batch_of(guide, 0, 1)
+    losses = guide.losses(batch)
+    codes = random_token_codes(VOCAB_SIZE, CONDITION_DIM, seed=ALIGNMENT_SEED)
+    expected = []
+    for text in batch.expressive_instructions:
+        marker = guide.prompt.encode("ASSISTANT:")
+        ids = torch.tensor([guide.prompt.encode(f"ASSISTANT: {text}")[len(marker) :]])
+        expected.append(bag_of_tokens_code(ids, torch.ones_like(ids, dtype=torch.bool), codes))
+    assert losses.loss_align is not None
+    assert torch.allclose(losses.loss_align, alignment_loss(losses.text, torch.cat(expected)))
+    assert "token_codes" not in guide.state_dict(), "it can be drawn again"
+
+
+def test_inference_and_training_make_the_same_condition_of_the_same_words(guide: MLLMGuide) -> None:
+    """What the model wrote, taught to it, gives the states that it was edited by."""
+    example = random_example(1)
+    condition = guide.condition([example.source], [example.instruction])
+    written = guide._write([guide.prompt.prompt_ids(example.instruction)], guide.pixels([example.source]))[0]
+    assert len(written) == guide.max_new_tokens
+    ids = [*guide.prompt.prompt_ids(example.instruction), *written, *guide.prompt.visual_ids]
+    hidden = guide.mllm(
+        guide.mllm.embed(torch.tensor([ids]), guide.pixels([example.source])),
+        torch.ones(1, len(ids), dtype=torch.bool),
+    )
+    expected = guide.edit_head(hidden[:, -NUM_VISUAL_TOKENS - 1 : -1], guide.visual_embeddings)
+    assert torch.allclose(condition.text, expected, atol=1e-5)
+    assert condition.expressive_instructions == [guide.prompt.decode(written)]
+
+
+def test_conditions_of_a_batch_equal_those_alone(guide: MLLMGuide) -> None:
+    sources = [random_image(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    instructions = ["warmer", "turn the photo grayscale, please"]
+    together = guide.condition(sources, instructions)
+    for row in range(2):
+        alone = guide.condition(sources[row : row + 1], instructions[row : row + 1])
+        assert torch.allclose(together.text[row], alone.text[0], atol=1e-4)
+        assert together.expressive_instructions[row] == alone.expressive_instructions[0]
+
+
+@pytest.mark.parametrize("stop", ["visual", "end"])
+def test_writing_ends_at_the_first_visual_or_end_token(stop: str) -> None:
+    """A model that only wants to stop writes nothing, and is edited by all eight visual tokens all the same."""
+    guide = tiny_guide().eval()
+    index = guide.prompt.visual_ids[0] if stop == "visual" else guide.prompt.tokenizer.eos_token_id
+    head = guide.mllm.language_model.lm_head
+    hidden = guide.mllm(
+        guide.mllm.embed(torch.tensor([guide.prompt.prompt_ids("warmer")]), guide.pixels([random_image(16, 16, seed=0)])),
+        torch.ones(1, len(guide.prompt.prompt_ids("warmer")), dtype=torch.bool),
+    )
+    with torch.no_grad():
+        head.weight[index] = hidden[0, -1] * 100
+    condition = guide.condition([random_image(16, 16, seed=0)], ["warmer"])
+    assert condition.expressive_instructions == [""]
+    assert condition.text.shape == (1, NUM_QUERIES, CONDITION_DIM)
+
+
+def test_condition_carries_no_graph(guide: MLLMGuide) -> None:
+    condition = guide.condition([random_image(16, 16, seed=0)], ["warmer"])
+    assert not condition.text.requires_grad
+    assert not condition.null.requires_grad
+
+
+def test_a_guide_without_eyes() -> None:
+    """LGIE: the same guide, and the image makes no difference."""
+    guide = clear_cut(tiny_guide(has_vision=False).eval())
+    batch = batch_of(guide, 0, 1)
+    losses = guide.losses(batch)
+    batch.mllm_pixels = batch.mllm_pixels + 1
+    assert torch.equal(guide.losses(batch).text, losses.text)
+    conditions = [guide.condition([random_image(16, 16, seed=seed)], ["warmer"]) for seed in range(2)]
+    assert torch.equal(conditions[0].text, conditions[1].text)
+
+
+def test_vocabulary_has_to_hold_the_tokenizer() -> None:
+    mllm, guide = tiny_mllm(501), tiny_guide()
+    mllm.language_model.resize_token_embeddings(300)
+    with pytest.raises(ValueError, match="mllm: expected a vocabulary of at least 512 tokens, got 300"):
+        MLLMGuide(mllm, tiny_edit_head(), tiny_prompt(), guide.image_processor)
+
+
+def test_edit_head_has_to_take_the_width_of_the_mllm() -> None:
+    guide = tiny_guide()
+    head = EditHead(LLM_DIM + 4, 28, CONDITION_DIM, NUM_QUERIES, 2, 1, 1, 44)
+    with pytest.raises(ValueError, match="edit_head.input_dim: expected the MLLM's 40, got 44"):
+        MLLMGuide(guide.mllm, head, guide.prompt, guide.image_processor)
+
+
+def test_prompt_has_to_leave_room_for_every_patch() -> None:
+    guide = tiny_guide()
+    with pytest.raises(ValueError, match="prompt.num_image_patches: expected the tower's 4, got 3"):
+        MLLMGuide(guide.mllm, guide.edit_head, tiny_prompt(num_image_patches=3), guide.image_processor)
+
+
+def test_mllm_and_prompt_have_to_mean_the_same_patch_token() -> None:
+    guide = tiny_guide()
+    with pytest.raises(ValueError, match="mllm.image_patch_id: expected 501, got 77"):
+        MLLMGuide(tiny_mllm(77), guide.edit_head, guide.prompt, guide.image_processor)
