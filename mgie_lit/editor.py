@@ -6,7 +6,7 @@ Every system of the paper has this shape; only the guide differs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from mgie_lit.functional.conditioning import condition_dropout_masks
 from mgie_lit.functional.diffusion import PREDICTION_TYPES, add_noise, apply_affine_to_source, prediction_target
 from mgie_lit.functional.losses import edit_loss
-from mgie_lit.models.autoencoder import decode_latents, downscale_factor, encode_source, encode_target
+from mgie_lit.models.autoencoder import decode_latents, downscale_factor, encode_source, encode_target, latent_channels
 from mgie_lit.models.unet import denoise
 from mgie_lit.types import EditBatch, EditDraws, EditLosses, GuideLosses
 
 if TYPE_CHECKING:
-    from diffusers import SchedulerMixin, UNet2DConditionModel
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from mgie_lit.models.autoencoder import PatchAutoencoder
+    from mgie_lit.models.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,9 @@ class Editor(nn.Module):
     def __init__(
         self,
         guide: nn.Module,
-        autoencoder: nn.Module,
+        autoencoder: AutoencoderKL | PatchAutoencoder,
         unet: UNet2DConditionModel,
-        scheduler: SchedulerMixin,
+        scheduler: Scheduler,
         *,
         source_scale: float = 1.0,
     ) -> None:
@@ -89,9 +93,9 @@ class Editor(nn.Module):
         self.unet = unet
         self.scheduler = scheduler
         self.source_scale = source_scale
-        self.latent_scale = float(autoencoder.config.scaling_factor)  # type: ignore[union-attr, arg-type]
-        self.latent_channels = int(autoencoder.config.latent_channels)  # type: ignore[union-attr, arg-type]
-        self.prediction_type = _scheduler_config(scheduler)["prediction_type"]
+        self.latent_scale = float(autoencoder.config["scaling_factor"])
+        self.latent_channels = latent_channels(autoencoder)
+        self.prediction_type = scheduler.config["prediction_type"]
         self._check_channels()
 
     @property
@@ -102,7 +106,8 @@ class Editor(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Image sides are multiples of this many pixels: the autoencoder's factor times the UNet's."""
-        return downscale_factor(self.autoencoder) * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        unet_factor: int = 2 ** (len(self.unet.config["block_out_channels"]) - 1)
+        return downscale_factor(self.autoencoder) * unet_factor
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """``(C, h, w)`` of an image of ``height`` x ``width`` pixels."""
@@ -130,24 +135,24 @@ class Editor(nn.Module):
     @property
     def states_affine(self) -> bool:
         """Whether the UNet gives gain and bias on the source."""
-        return bool(self.unet.config.out_channels == 2 * self.latent_channels)
+        return bool(self.unet.config["out_channels"] == 2 * self.latent_channels)
 
     @torch.no_grad()
     def encode_source(self, images: Tensor) -> Tensor:
         """Latents of source images as the UNet sees them, ``(B, C, h, w)``; images in [-1, 1]."""
-        return encode_source(self.autoencoder, images, scale=self.source_scale)  # type: ignore[arg-type]
+        return encode_source(self.autoencoder, images, scale=self.source_scale)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Images of clean latents, ``(B, 3, H, W)`` in [-1, 1], not clipped."""
-        return decode_latents(self.autoencoder, latents, scale=self.latent_scale)  # type: ignore[arg-type]
+        return decode_latents(self.autoencoder, latents, scale=self.latent_scale)
 
     def _edit_loss(
         self, batch: EditBatch, draws: EditDraws, objective: Objective, text: Tensor, null: Tensor
     ) -> Tensor:
         source_latents = self.encode_source(batch.source)  # (B, C, h, w)
         with torch.no_grad():
-            clean = encode_target(self.autoencoder, batch.target, draws.latent_noise, scale=self.latent_scale)  # type: ignore[arg-type]
+            clean = encode_target(self.autoencoder, batch.target, draws.latent_noise, scale=self.latent_scale)
         drop_text, drop_image = condition_dropout_masks(
             draws.condition_dropout,
             text_prob=objective.dropout_text_prob,
@@ -163,16 +168,16 @@ class Editor(nn.Module):
         return edit_loss(preds, target, target_variance=objective.target_variance)
 
     def _check_channels(self) -> None:
-        unet = self.unet.config
-        if unet.in_channels != 2 * self.latent_channels:
+        in_channels, out_channels = self.unet.config["in_channels"], self.unet.config["out_channels"]
+        if in_channels != 2 * self.latent_channels:
             raise ValueError(
                 f"unet.in_channels: expected {2 * self.latent_channels} (noisy and source latents of "
-                f"{self.latent_channels} channels), got {unet.in_channels}"
+                f"{self.latent_channels} channels), got {in_channels}"
             )
-        if unet.out_channels not in (self.latent_channels, 2 * self.latent_channels):
+        if out_channels not in (self.latent_channels, 2 * self.latent_channels):
             raise ValueError(
                 f"unet.out_channels: expected {self.latent_channels}, or {2 * self.latent_channels} for gain and bias "
-                f"on the source, got {unet.out_channels}"
+                f"on the source, got {out_channels}"
             )
         if not self.source_scale > 0:
             raise ValueError(f"source_scale: expected a number > 0, got {self.source_scale}")
@@ -186,7 +191,3 @@ class Editor(nn.Module):
                 "scheduler.prediction_type: expected 'sample' for a UNet that gives gain and bias on the source, got "
                 f"{self.prediction_type!r}"
             )
-
-
-def _scheduler_config(scheduler: SchedulerMixin) -> Any:  # noqa: ANN401
-    return scheduler.config  # type: ignore[attr-defined]

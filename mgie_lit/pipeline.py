@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DConditionModel
-from diffusers.utils import BaseOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
@@ -27,14 +31,14 @@ TINY_DIR = Path(__file__).parent / "assets" / "tiny"
 
 
 @dataclass
-class MGIEPipelineOutput(BaseOutput):  # type: ignore[misc]
+class MGIEPipelineOutput(BaseOutput):
     """Edited RGB images of the sources' sizes, and what the MLLM wrote for each."""
 
     images: list[Image.Image]
     expressive_instructions: list[str]
 
 
-class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
+class MGIEPipeline(DiffusionPipeline):
     """Edit images by instructions with an MLLM, an edit head and a latent diffusion UNet (arXiv:2309.17102).
 
     ``resolution``, steps and scales are the model's own defaults; a call may change steps and scales.
@@ -69,7 +73,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
         scheduler: SchedulerMixin,
         prompt: dict[str, Any] | None = None,
         resolution: int = 256,
-        transfer: Transfer = "resize",
+        transfer: str = "resize",
         source_scale: float = 1.0,
         num_inference_steps: int = 20,
         guidance_scale: float = 7.5,
@@ -78,7 +82,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
         no_repeat_ngram: int = 3,
     ) -> None:
         super().__init__()
-        self.register_modules(
+        self.register_modules(  # type: ignore[no-untyped-call]
             mllm=mllm,
             edit_head=edit_head,
             tokenizer=tokenizer,
@@ -87,7 +91,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
             unet=unet,
             scheduler=scheduler,
         )
-        self.register_to_config(
+        self.register_to_config(  # type: ignore[no-untyped-call]
             prompt=prompt,
             resolution=resolution,
             transfer=transfer,
@@ -104,7 +108,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             image_guidance_scale=image_guidance_scale,
-            transfer=transfer,
+            transfer=cast("Transfer", transfer),
         )
 
     @property
@@ -113,16 +117,25 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
         guide = MLLMGuide(
             self.mllm,
             self.edit_head,
-            EditPrompt(self.tokenizer, **(self.config.prompt or {})),
+            EditPrompt(self.tokenizer, **(self.config["prompt"] or {})),
             self.image_processor,
-            max_new_tokens=self.config.max_new_tokens,
-            no_repeat_ngram=self.config.no_repeat_ngram,
+            max_new_tokens=self.config["max_new_tokens"],
+            no_repeat_ngram=self.config["no_repeat_ngram"],
         )
-        return Editor(guide, self.autoencoder, self.unet, self.scheduler, source_scale=self.config.source_scale).eval()
+        return Editor(
+            guide, self.autoencoder, self.unet, self.scheduler, source_scale=self.config["source_scale"]
+        ).eval()
 
     @classmethod
     def from_editor(cls, editor: Editor, options: SamplingOptions) -> Self:
         """The pipeline of a trained editor; the parts are shared, not copied.
+
+        Args:
+            editor: With an ``MLLMGuide``.
+            options: Defaults of the calls; what a call names itself goes before them.
+
+        Returns:
+            A pipeline that ``save_pretrained`` can write.
 
         Raises:
             CheckpointError: The editor's guide is not an MLLM; only MGIE and LGIE are pipelines of this kind.
@@ -138,7 +151,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
             image_processor=guide.image_processor,
             autoencoder=editor.autoencoder,
             unet=editor.unet,
-            scheduler=editor.scheduler,
+            scheduler=cast("SchedulerMixin", editor.scheduler),
             prompt={
                 "num_image_patches": prompt.num_image_patches,
                 "system": prompt.system,
@@ -157,12 +170,15 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:  # noqa: ANN401
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike[str], **kwargs: Any) -> Self:  # noqa: ANN401
         """Load ``"tiny"`` (ships in the package), an export folder, or a repository of the Hugging Face hub.
 
         Args:
             pretrained_model_name_or_path: Name, folder or hub id.
             **kwargs: As for diffusers' ``DiffusionPipeline.from_pretrained``, e.g. ``torch_dtype``.
+
+        Returns:
+            The pipeline, on the CPU where ``kwargs`` name no other place.
 
         Raises:
             CheckpointError: There is no such folder, or it holds no pipeline; the message says what to do.
@@ -204,7 +220,7 @@ class MGIEPipeline(DiffusionPipeline):  # type: ignore[misc]
         """
         images = [image] if isinstance(image, Image.Image) else list(image)
         instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
-        changes = {
+        changes: dict[str, Any] = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "image_guidance_scale": image_guidance_scale,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from transformers import AutoTokenizer
 
@@ -81,7 +81,7 @@ class EditPrompt:
         self.query = query
         self.max_length = max_length
         self.image_first = image_first
-        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (*IMAGE_TOKENS, *VISUAL_TOKENS)}
+        ids = {token: cast("int", tokenizer.convert_tokens_to_ids(token)) for token in (*IMAGE_TOKENS, *VISUAL_TOKENS)}
         missing = [token for token, index in ids.items() if index is None or index == tokenizer.unk_token_id]
         if missing:
             raise ValueError(f"tokenizer: no token {', '.join(missing)}; call add_edit_tokens(tokenizer) first")
@@ -110,6 +110,13 @@ class EditPrompt:
 
     def training_row(self, instruction: str, expressive_instruction: str) -> PromptRow:
         """Ids and labels of a whole conversation.
+
+        Args:
+            instruction: The user's words.
+            expressive_instruction: What the MLLM is to write; cut to fit ``max_length``.
+
+        Returns:
+            The row, at most ``max_length`` ids.
 
         Raises:
             ValueError: The instruction alone leaves no room for the visual tokens within ``max_length``.
@@ -142,6 +149,9 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     Args:
         source: ``small``, a folder with tokenizer files, or a hub id.
+
+    Returns:
+        The tokenizer with a padding token: its own, or ``<unk>``.
 
     Raises:
         CheckpointError: No tokenizer can be read there.

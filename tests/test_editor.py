@@ -78,9 +78,11 @@ def test_dropout_takes_text_and_image_from_the_samples_that_are_drawn(
     draws = random_draws(editor, batch)
     spy = Spy(editor, monkeypatch)
     editor.losses(batch, draws, NO_DROPOUT)
-    editor.losses(batch, replace(draws, condition_dropout=torch.tensor([0.02, 0.05, 0.0999, 0.1, 0.15, 0.9])), Objective())
+    editor.losses(
+        batch, replace(draws, condition_dropout=torch.tensor([0.02, 0.05, 0.0999, 0.1, 0.15, 0.9])), Objective()
+    )
     kept, dropped = spy.calls
-    null = editor.guide.losses(batch).null  # type: ignore[operator]
+    null = editor.guide.losses(batch).null
     for row, (drops_text, drops_image) in enumerate(
         [(True, False), (True, True), (True, True), (False, True), (False, False), (False, False)]
     ):
@@ -116,7 +118,7 @@ def test_edit_loss_of_a_perfect_prediction_is_zero(
     batch = random_batch(editor)
     draws = random_draws(editor, batch)
     with torch.no_grad():
-        target = editor.autoencoder.encode(batch.target).latent_dist  # type: ignore[operator]
+        target = editor.autoencoder.encode(batch.target).latent_dist
         clean = (target.mean + target.std * draws.latent_noise) * 0.18215
     alpha = editor.scheduler.alphas_cumprod[draws.timesteps][:, None, None, None]
     perfect = {
@@ -185,7 +187,7 @@ def test_gradient_reaches_everything_but_the_autoencoder(codec: Literal["kl", "p
         name: sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
         for name, module in {
             "mllm": editor.guide.mllm,
-            "vision": editor.guide.mllm.vision_tower,  # type: ignore[union-attr]
+            "vision": editor.guide.mllm.vision_tower,
             "head": editor.guide.edit_head,
             "unet": editor.unet,
         }.items()
@@ -209,7 +211,10 @@ def parts(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
     [
         ({"unet": tiny_unet(3, 4)}, r"unet.in_channels: expected 8 \(noisy and source latents of 4 channels\), got 6"),
         ({"unet": tiny_unet(4, 5)}, "unet.out_channels: expected 4, or 8 for gain and bias on the source, got 5"),
-        ({"unet": tiny_unet(4, 8)}, "expected 'sample' for a UNet that gives gain and bias on the source, got 'epsilon'"),
+        (
+            {"unet": tiny_unet(4, 8)},
+            "expected 'sample' for a UNet that gives gain and bias on the source, got 'epsilon'",
+        ),
         ({"autoencoder": PatchAutoencoder(2)}, "unet.in_channels: expected 24 .*12 channels.*, got 8"),
         ({"source_scale": 0.0}, "source_scale: expected a number > 0, got 0.0"),
     ],

@@ -32,7 +32,8 @@ def bare_tokenizer() -> PreTrainedTokenizerBase:
 
 def test_a_whole_row(prompt: EditPrompt) -> None:
     row = prompt.training_row("Make it BRIGHTER!", "the photo is brighter.")
-    question = "<s> ▁user : ▁what ▁will ▁this ▁image ▁be ▁like ▁if ▁ ' ▁make ▁it ▁brighter ! ▁ '".split()
+    words = "<s> ▁user : ▁what ▁will ▁this ▁image ▁be ▁like ▁if ▁ ' ▁make ▁it ▁brighter ! ▁ '"
+    question = words.split()
     image = ["<im_start>", *["<im_patch>"] * NUM_IMAGE_PATCHES, "<im_end>"]
     answer = ["▁the", "▁photo", *prompt.tokenizer.tokenize("is"), "▁brighter", ".", *VISUAL_TOKENS, "</s>"]
     assert tokens(prompt, row.input_ids) == [*question, *image, "▁assistant", ":", *answer]
@@ -52,7 +53,9 @@ def test_what_the_model_reads_before_it_writes_is_how_a_row_begins(prompt: EditP
 
 def test_system_text_comes_first_and_the_image_where_it_is_asked_for() -> None:
     tokenizer = load_tokenizer("small")
-    prompt = EditPrompt(tokenizer, num_image_patches=2, system="the system", query=QUERY, max_length=96, image_first=True)
+    prompt = EditPrompt(
+        tokenizer, num_image_patches=2, system="the system", query=QUERY, max_length=96, image_first=True
+    )
     words = tokenizer.tokenize("the system USER: what will this image be like if ' warmer '")
     image = ["<im_start>", "<im_patch>", "<im_patch>", "<im_end>"]
     assert tokens(prompt, prompt.prompt_ids("warmer")) == ["<s>", *image, *words, "▁assistant", ":"]

@@ -21,6 +21,12 @@ EDITOR_PREFIX = "editor."
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint file that ``path`` means: itself, or the newest one of a run directory.
 
+    Args:
+        path: A ``.ckpt`` file, or a run directory with ``checkpoints/*.ckpt``.
+
+    Returns:
+        The file; of several the one written last, links left out.
+
     Raises:
         CheckpointError: There is none; the message says what was looked for.
     """
@@ -37,6 +43,12 @@ def find_checkpoint(path: Path) -> Path:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Content of a checkpoint file of ours, on the CPU; nothing in it is executed.
+
+    Args:
+        path: A ``.ckpt`` file.
+
+    Returns:
+        Lightning's checkpoint, with at least ``state_dict``, ``global_step`` and ``mgie_config``.
 
     Raises:
         CheckpointError: The file is damaged, holds pickled objects, or was not written by a training run of ours.
@@ -58,6 +70,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def load_editor_weights(editor: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
     """Put a checkpoint's weights into an editor of the same config.
+
+    Args:
+        editor: Changed in place; nothing is changed where this raises.
+        state_dict: Of the LightningModule: names begin with ``editor.``.
+        path: Where the weights come from, for the message.
 
     Raises:
         CheckpointError: Keys or shapes differ; the message names some.

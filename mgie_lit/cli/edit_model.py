@@ -50,7 +50,7 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
 
     pipeline = load_pipeline(model)
     pipeline.to(chosen)
-    pipeline.set_progress_bar_config(disable=not has_bar)
+    pipeline.set_progress_bar_config(disable=not has_bar)  # type: ignore[no-untyped-call]
     return EditModel(pipeline, seed, settings)
 
 

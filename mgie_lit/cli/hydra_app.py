@@ -217,12 +217,13 @@ def _set_run_dir(config: DictConfig) -> None:
 
 @contextmanager
 def _errors_pass() -> Iterator[None]:
-    """Keep Hydra from printing exceptions and exiting by itself."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    """Keep Hydra from printing exceptions and exiting by itself; nothing of it stays in the process."""
+    config, before = HydraConfig.instance().cfg, os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
+        HydraConfig.instance().cfg = config
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

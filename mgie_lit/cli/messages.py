@@ -17,8 +17,8 @@ def shows_tracebacks() -> bool:
 def user_message(error: BaseException) -> str | None:
     """What to tell the user who caused ``error``; None where the fault is not the user's.
 
-    Config libraries wrap what a constructor raised: a `MGIEError` or `ValueError` inside is the message, with the
-    config key that led there; anything else inside is ours.
+    Config libraries wrap what a constructor raised: a `MGIEError`, a `ValueError` or a missing package inside is the
+    message, with the config key that led there; anything else inside is ours.
     """
     if isinstance(error, MGIEError):
         return str(error)
@@ -31,5 +31,5 @@ def user_message(error: BaseException) -> str | None:
         return str(error)
     key = next((line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")), "")
     inner = error.__cause__
-    message = str(inner) if isinstance(inner, ValueError) else user_message(inner)
+    message = str(inner) if isinstance(inner, ValueError | ImportError) else user_message(inner)
     return f"{key}: {message}" if message and key else message

@@ -1,4 +1,7 @@
-"""The composition root: config -> objects. Nothing below it knows of configs."""
+"""The composition root: config -> objects. Nothing below it knows of configs.
+
+What only a training needs is imported where it is built: Lightning alone takes seconds, and editing does without it.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.runs import CONFIG_FILE, resolved
-from mgie_lit.data.collate import EditCollator
-from mgie_lit.data.datamodule import EditDataModule
-from mgie_lit.data.transforms import PairTransform
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
 from mgie_lit.prompts import EditPrompt
-from mgie_lit.training.module import EditModule
 
 if TYPE_CHECKING:
+    import lightning
+
+    from mgie_lit.data.datamodule import EditDataModule
     from mgie_lit.data.readers import EditDataset
     from mgie_lit.guides.mllm import MLLMGuide
+    from mgie_lit.training.module import EditModule
 
 
 def build_prompt(config: DictConfig) -> EditPrompt:
@@ -62,6 +64,13 @@ def build_editor(config: DictConfig) -> Editor:
 def build_dataset(config: DictConfig, split: str) -> EditDataset:
     """The examples of one split of ``data``.
 
+    Args:
+        config: Of a run, with ``data``.
+        split: A key of ``data.num_examples``: ``train``, ``val`` or ``test``.
+
+    Returns:
+        Examples by index, read or made when asked for.
+
     Raises:
         ConfigError: The split is unknown.
     """
@@ -75,6 +84,10 @@ def build_dataset(config: DictConfig, split: str) -> EditDataset:
 
 def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     """Batches of ``data`` for an editor."""
+    from mgie_lit.data.collate import EditCollator
+    from mgie_lit.data.datamodule import EditDataModule
+    from mgie_lit.data.transforms import PairTransform
+
     guide: Any = editor.guide
     collator = EditCollator(guide.prompt, guide.image_processor, PairTransform(config.size.resolution))
     return EditDataModule(
@@ -90,9 +103,18 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
 def build_module(config: DictConfig, editor: Editor) -> EditModule:
     """The LightningModule that trains an editor as the config says.
 
+    Args:
+        config: Of a run, with ``objective``, ``optimizer``, ``schedule`` and ``trainable``.
+        editor: Built from the same config; what ``trainable`` does not name is frozen in place.
+
+    Returns:
+        The module; it puts the resolved config into every checkpoint.
+
     Raises:
         ConfigError: ``trainable`` names no list of the system.
     """
+    from mgie_lit.training.module import EditModule
+
     patterns = config.model.trainable
     if config.trainable not in patterns:
         raise ConfigError(f"trainable: expected one of {', '.join(patterns)}, got {config.trainable}")
@@ -112,7 +134,10 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
 
     Args:
         config: Of the run.
-        resume_step: Steps that were done when the run was interrupted; its table is cut there.
+        resume_step: Steps that were done when the run was interrupted; its table is cut there. None = a new run.
+
+    Returns:
+        A trainer that writes below ``paths.run_dir``.
     """
     loggers = [
         instantiate(node, **({"resume_step": resume_step} if name == "csv" else {}))
@@ -133,6 +158,12 @@ def build_metrics(config: DictConfig) -> dict[str, Any]:
 def load_editor(path: Path) -> tuple[Editor, DictConfig]:
     """Editor and config of a run directory or checkpoint file.
 
+    Args:
+        path: What ``find_checkpoint`` takes.
+
+    Returns:
+        The trained editor in eval mode on the CPU, and the config that the checkpoint carries.
+
     Raises:
         CheckpointError: There is no checkpoint, or it does not fit.
     """
@@ -147,6 +178,12 @@ def load_editor(path: Path) -> tuple[Editor, DictConfig]:
 
 def load_pipeline(model: str) -> MGIEPipeline:
     """A pipeline from ``tiny``, a run directory, a ``.ckpt`` file, an export folder or a hub id.
+
+    Args:
+        model: One of these, as the user wrote it; ``~`` is expanded.
+
+    Returns:
+        The pipeline on the CPU, with the sampling options of the run or export.
 
     Raises:
         CheckpointError: Nothing can be loaded there; the message says what was expected.

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mgie_lit.config.location import config_dir as default_config_dir
 from mgie_lit.config.override_faults import COMPOSE_ERRORS, explain_faults, first_lines
 from mgie_lit.config.resolvers import forget_directories, register_resolvers
+from mgie_lit.config.validate import value_faults
 from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def load_config(loader: ConfigLoader, primary: str, overrides: Sequence[str]) ->
         The config with its ``hydra`` node.
 
     Raises:
-        ConfigError: Overrides or configs are faulty; the message lists every faulty override.
+        ConfigError: Overrides or configs are faulty; the message lists every faulty override, and every value out of
+            range in what the others make.
     """
 
     def load(given: Sequence[str]) -> DictConfig:
@@ -99,5 +101,7 @@ def load_config(loader: ConfigLoader, primary: str, overrides: Sequence[str]) ->
     try:
         return load(overrides)
     except COMPOSE_ERRORS as error:
-        faults = explain_faults(loader, load, primary, overrides)
+        faults, rest = explain_faults(loader, load, primary, overrides)
+        if rest is not None:
+            faults += value_faults(rest)
         raise ConfigError("\n".join(faults) or f"{primary}: {first_lines(error)}") from error

@@ -14,7 +14,7 @@ from yaml import YAMLError
 from mgie_lit.config.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
@@ -26,7 +26,7 @@ _PLUGIN_HINT = "; more come with the extra: pip install 'mgie-lit[sweep]'"
 
 def explain_faults(
     loader: ConfigLoader, load: Callable[[Sequence[str]], DictConfig], primary: str, overrides: Sequence[str]
-) -> list[str]:
+) -> tuple[list[str], DictConfig | None]:
     """Find every faulty override by composing without the others that fail.
 
     Args:
@@ -36,46 +36,47 @@ def explain_faults(
         overrides: The overrides that do not compose together.
 
     Returns:
-        One line per faulty override, in the order given; nothing where each override is good and the config tree itself
-        is at fault.
+        One line per faulty override, in the order given, none where the config tree itself is at fault; and the config
+        that the good ones make, None where there is none.
     """
+    groups = set(list_groups(loader))
     faults: dict[int, str] = {}
     parsed: dict[int, Override] = {}
     for index, text in enumerate(overrides):
         override = parse_override(loader, text)
-        if override is not None:
-            parsed[index] = override
-        else:
+        if override is None:
             faults[index] = f"{text}: expected key=value, +key=value (new key) or ~key (remove), could not read it"
-    groups = set(list_groups(loader))
-    for index, override in list(parsed.items()):
-        fault = sweep_fault(override) or option_fault(loader, groups, override)
-        if fault:
+        elif fault := sweep_fault(override) or option_fault(loader, groups, override):
             faults[index] = fault
-            del parsed[index]
+        else:
+            parsed[index] = override
     try:
         config = load([])
     except COMPOSE_ERRORS:
-        return [faults[index] for index in sorted(faults)]
+        return list(faults.values()), None
+    groups_first = sorted(parsed, key=lambda index: parsed[index].key_or_group not in groups)  # they bring keys
+    config, failed = _compose_without_failing(load, config, {index: overrides[index] for index in groups_first})
+    for index, error in failed.items():
+        faults[index] = _describe(parsed[index], error, config, groups, primary)
+    return [faults[index] for index in sorted(faults)], config
+
+
+def _compose_without_failing(
+    load: Callable[[Sequence[str]], DictConfig], config: DictConfig, pending: Mapping[int, str]
+) -> tuple[DictConfig, dict[int, Exception]]:
+    """The config that the good overrides make, and why each of the others fails."""
     good: list[str] = []
-    pending = sorted(
-        parsed, key=lambda index: parsed[index].key_or_group not in groups
-    )  # groups first: they bring keys
-    while pending:
+    while True:
         failed: dict[int, Exception] = {}
-        for index in pending:
+        for index, text in pending.items():
             try:
-                config = load([*good, overrides[index]])
-                good.append(overrides[index])
+                config = load([*good, text])
+                good.append(text)
             except COMPOSE_ERRORS as error:
                 failed[index] = error
-        if len(failed) == len(pending):
-            faults |= {
-                index: _describe(parsed[index], error, config, groups, primary) for index, error in failed.items()
-            }
-            break
-        pending = list(failed)  # some may need what others brought
-    return [faults[index] for index in sorted(faults)]
+        if len(failed) in {0, len(pending)}:
+            return config, failed
+        pending = {index: pending[index] for index in failed}  # some may need what others brought
 
 
 def parse_override(loader: ConfigLoader, text: str) -> Override | None:

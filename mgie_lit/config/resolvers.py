@@ -15,13 +15,8 @@ _NAMED: dict[tuple[str, str], Path] = {}  # (root, kind) -> the name given out s
 
 
 def register_resolvers() -> None:
-    """Make our resolvers known to OmegaConf; safe to call again.
-
-    - ``${mgie.new_dir:ROOT,KIND}``: see `new_directory`.
-    - ``${positive:NUMBER}``: whether the number is greater than 0.
-    """
+    """Make ``${mgie.new_dir:ROOT,KIND}`` known to OmegaConf (see `new_directory`); safe to call again."""
     OmegaConf.register_new_resolver("mgie.new_dir", lambda root, kind: str(new_directory(root, kind)), replace=True)
-    OmegaConf.register_new_resolver("positive", lambda number: number > 0, replace=True)
 
 
 def new_directory(root: str, kind: str) -> Path:

@@ -31,6 +31,9 @@ LOG = logging.getLogger(__name__)
 def train(config: DictConfig) -> float | None:
     """Train as the config says, or go on with ``resume``.
 
+    Args:
+        config: Composed from ``train.yaml``; with ``resume`` that run's own, with what was typed on top, is used.
+
     Returns:
         ``optimized_metric`` at the end, for sweeps; None where it was never logged.
 
@@ -67,7 +70,13 @@ def resumed_config(config: DictConfig) -> DictConfig:
 
 
 def evaluate_run(config: DictConfig) -> Path:
-    """Score a checkpoint or a folder of predictions; gives the evaluation's own directory.
+    """Score a checkpoint or a folder of predictions.
+
+    Args:
+        config: Composed from ``eval.yaml``; exactly one of ``checkpoint`` and ``predictions`` is set.
+
+    Returns:
+        The evaluation's own directory.
 
     Raises:
         MGIEError: Config, data, checkpoint or predictions can not be used.
@@ -96,6 +105,7 @@ def evaluate_run(config: DictConfig) -> Path:
         progress=True,
         bootstrap=Bootstrap(seed=config.seed),
     )
+    write_run_files(out_dir, config, current_overrides(), beside_results=True)
     return out_dir
 
 

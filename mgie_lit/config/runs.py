@@ -40,19 +40,24 @@ _RECORDED_PACKAGES = (
 )
 
 
-def write_run_files(run_dir: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+def write_run_files(
+    run_dir: Path, config: DictConfig, overrides: Sequence[str], *, beside_results: bool = False
+) -> None:
     """Record a new run: ``config.yaml`` (fully resolved), ``overrides`` and ``versions.json``.
 
     Args:
         run_dir: The run's directory; it is made where it is missing.
         config: The composed config.
         overrides: What was typed, e.g. `current_overrides`.
+        beside_results: The directory may hold results already, those of this very job.
 
     Raises:
         ConfigError: ``run_dir`` is another run's directory; nothing was written.
     """
     content = resolved(config)
-    taken = next((name for name in (*RUN_FILES, *_RESULTS) if (run_dir / name).exists()), None)
+    taken = next(
+        (name for name in (*RUN_FILES, *(() if beside_results else _RESULTS)) if (run_dir / name).exists()), None
+    )
     if taken is not None:
         raise _occupied(run_dir, taken)
     texts = {

@@ -30,15 +30,27 @@ def validate_config(config: DictConfig, *, unused: Collection[str] = ()) -> None
     Raises:
         ConfigError: There are faults; the message has a line for each, with its dotted path.
     """
-    faults: list[str] = []
-    content: dict[str, Any] = {}
-    for key in config:
-        if key != "hydra" and key not in unused:
-            _put(content, str(key), _plain(config, key, str(key), faults))
+    content, faults = _plain_content(config, unused)
     faults += range_faults(_leaves(content))
     faults += target_faults(content)
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def value_faults(config: DictConfig) -> list[str]:
+    """Values out of range, one line each; what is missing or cannot be resolved is left to `validate_config`."""
+    content, _ = _plain_content(config)
+    return list(range_faults(_leaves(content)))
+
+
+def _plain_content(config: DictConfig, unused: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """The config in plain containers, and what of it cannot be resolved."""
+    content: dict[str, Any] = {}
+    faults: list[str] = []
+    for key in config:
+        if key != "hydra" and key not in unused:
+            _put(content, str(key), _plain(config, key, str(key), faults))
+    return content, faults
 
 
 def _plain(container: DictConfig | ListConfig, key: Any, path: str, faults: list[str]) -> Any:  # noqa: ANN401

@@ -38,6 +38,12 @@ class EditCollator:
     def __call__(self, examples: Sequence[EditExample]) -> EditBatch:
         """A batch of examples that all have a target and an expressive instruction.
 
+        Args:
+            examples: Read from a data set, pictures of any size.
+
+        Returns:
+            The batch in the examples' order; ids and labels are padded on the right.
+
         Raises:
             DataError: One lacks its target or expressive instruction; the message gives its id.
         """

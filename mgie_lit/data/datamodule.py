@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from mgie_lit.data.collate import EditCollator
 from mgie_lit.data.order import ShuffledOrder
 from mgie_lit.data.readers import EditDataset
+from mgie_lit.errors import ConfigError
 from mgie_lit.types import EditBatch, EditExample
 
 
@@ -54,10 +55,22 @@ class EditDataModule(lightning.LightningDataModule):
         return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[EditExample]:
-        """Shuffled batches of equal size; the incomplete last one is dropped."""
+        """Shuffled batches of equal size; the incomplete last one is dropped.
+
+        Returns:
+            This rank's share of the epoch; after a resume it begins where the interrupted run stopped.
+
+        Raises:
+            ConfigError: There are too few examples for a single batch.
+        """
         dataset = self.dataset("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         self._order = ShuffledOrder(len(dataset), seed=self.seed, rank=rank, world_size=world_size)
+        if len(self._order) < self.batch_size:
+            raise ConfigError(
+                f"data.batch_size: expected at most the {len(self._order)} training examples that each of {world_size} "
+                f"processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
+            )
         self._order.resume_at(*self._resume)
         return self._loader(dataset, sampler=self._order, drop_last=True)
 

@@ -53,6 +53,16 @@ def prediction_target(
 ) -> Float[Tensor, "B C h w"]:
     """What a network of this prediction type should give for ``add_noise(clean, noise, timesteps)``.
 
+    Args:
+        clean: ``(B, C, h, w)`` target latents, scaled units.
+        noise: ``(B, C, h, w)`` standard normal.
+        timesteps: ``(B,)`` int in ``[0, T)``.
+        alphas_cumprod: ``(T,)`` in [0, 1], falling.
+        prediction_type: ``epsilon`` = the noise, ``sample`` = the clean latents, ``v_prediction`` = the velocity.
+
+    Returns:
+        ``(B, C, h, w)``.
+
     Raises:
         ValueError: The prediction type is unknown; the message lists the known ones.
     """

@@ -10,7 +10,13 @@ from torch import Tensor
 
 
 def pil_to_unit(image: Image.Image) -> Float[Tensor, "3 H W"]:
-    """Pixels of an RGB image as float32 in [0, 1], shape ``(3, H, W)``.
+    """Pixels of an RGB image as float32 in [0, 1].
+
+    Args:
+        image: Mode RGB, 8 bit, of any size.
+
+    Returns:
+        ``(3, H, W)`` on the CPU; 255 becomes 1.
 
     Raises:
         ValueError: The image is not RGB; the message gives its mode.
@@ -61,4 +67,4 @@ def working_size(width: int, height: int, *, resolution: int, multiple: int) -> 
     aspect = min(max(width / height, 1 / 3), 3.0)
     ideal_width = resolution * aspect**0.5
     ideal_height = resolution / aspect**0.5
-    return tuple(max(multiple, round(side / multiple) * multiple) for side in (ideal_width, ideal_height))  # type: ignore[return-value]
+    return tuple(max(multiple, round(side / multiple) * multiple) for side in (ideal_width, ideal_height))

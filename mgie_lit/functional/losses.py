@@ -18,6 +18,9 @@ def edit_loss(
         preds: ``(B, C, h, w)`` network output.
         target: ``(B, C, h, w)`` noise, velocity or clean latents, as the prediction type asks.
         target_variance: Variance of the target, so that predicting its mean costs 1; 1 for noise.
+
+    Returns:
+        Scalar float32, at least 0.
     """
     return F.mse_loss(preds.float(), target.float()) / target_variance
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class MLLMGuide(nn.Module):
         ValueError: Sizes of the parts do not fit together.
     """
 
+    token_codes: Tensor | None  # (vocabulary, D); None where nothing is aligned
+
     def __init__(
         self,
         mllm: MLLM,
@@ -59,7 +61,7 @@ class MLLMGuide(nn.Module):
         self.image_processor = image_processor
         self.max_new_tokens = max_new_tokens
         self.no_repeat_ngram = no_repeat_ngram
-        size = (len(mllm.word_embeddings), edit_head.config.output_dim)
+        size = (len(mllm.word_embeddings), edit_head.config["output_dim"])
         codes = random_token_codes(*size, seed=ALIGNMENT_SEED) if align else None
         self.register_buffer("token_codes", codes, persistent=False)
 
@@ -79,7 +81,7 @@ class MLLMGuide(nn.Module):
             text=text,
             null=self.edit_head.null_condition(self.visual_embeddings),
             loss_lm=instruction_loss(logits, batch.labels[:, 1:].flatten()),
-            loss_align=None if self.token_codes is None else alignment_loss(text, self._text_code(batch)),
+            loss_align=None if self.token_codes is None else alignment_loss(text, _text_code(batch, self.token_codes)),
         )
 
     @torch.no_grad()
@@ -117,6 +119,7 @@ class MLLMGuide(nn.Module):
             self.mllm.embed(input_ids, pixels),
             attention_mask,
             stop_ids=stop_ids,
+            never_ids=sorted(set(self.prompt.image_ids)),
             pad_id=self._pad_id,
             max_new_tokens=self.max_new_tokens,
             no_repeat_ngram=self.no_repeat_ngram,
@@ -128,27 +131,29 @@ class MLLMGuide(nn.Module):
         offsets = torch.arange(-1, NUM_VISUAL_TOKENS - 1, device=hidden.device)  # (V,)
         positions = visual_token_start[:, None] + offsets  # (B, V)
         states = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))  # (B, V, D)
-        return self.edit_head(states, self.visual_embeddings)
+        condition: Tensor = self.edit_head(states, self.visual_embeddings)
+        return condition
 
-    def _text_code(self, batch: EditBatch) -> Tensor:
-        """Fixed code of each expressive instruction, ``(B, D)``."""
-        positions = torch.arange(batch.labels.shape[1], device=batch.labels.device)
-        is_text = (batch.labels != IGNORE_INDEX) & (positions < batch.visual_token_start[:, None])
-        return bag_of_tokens_code(batch.input_ids, is_text, self.token_codes)
+
+def _text_code(batch: EditBatch, token_codes: Tensor) -> Tensor:
+    """Fixed code of each expressive instruction, ``(B, D)``."""
+    positions = torch.arange(batch.labels.shape[1], device=batch.labels.device)
+    is_text = (batch.labels != IGNORE_INDEX) & (positions < batch.visual_token_start[:, None])
+    return bag_of_tokens_code(batch.input_ids, is_text, token_codes)
 
 
 def _check_sizes(mllm: MLLM, edit_head: EditHead, prompt: EditPrompt) -> None:
     vocab_size = len(mllm.word_embeddings)
     if len(prompt.tokenizer) > vocab_size:
         raise ValueError(f"mllm: expected a vocabulary of at least {len(prompt.tokenizer)} tokens, got {vocab_size}")
-    if edit_head.config.input_dim != mllm.hidden_dim:
+    if edit_head.config["input_dim"] != mllm.hidden_dim:
         raise ValueError(
-            f"edit_head.input_dim: expected the MLLM's {mllm.hidden_dim}, got {edit_head.config.input_dim}"
+            f"edit_head.input_dim: expected the MLLM's {mllm.hidden_dim}, got {edit_head.config['input_dim']}"
         )
     patches = 0
     if mllm.vision_tower is not None:
         vision = mllm.vision_tower.config
-        patches = (vision.image_size // vision.patch_size) ** 2
+        patches = (cast("int", vision.image_size) // cast("int", vision.patch_size)) ** 2
         if mllm.image_patch_id != prompt.image_patch_id:
             raise ValueError(f"mllm.image_patch_id: expected {prompt.image_patch_id}, got {mllm.image_patch_id}")
     if prompt.num_image_patches != patches:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -19,8 +19,15 @@ from torch.nn import functional as F  # noqa: N812
 class Autoencoder(Protocol):
     """What an editor asks of an autoencoder: the shape of diffusers' ``AutoencoderKL``."""
 
-    config: dict[str, object]
-    dtype: torch.dtype
+    @property
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments; ``scaling_factor`` among them."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; images and latents are converted to it."""
+        ...
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """``(B, 3, H, W)`` in [-1, 1] -> distribution of ``(B, C, h, w)``."""
@@ -32,29 +39,37 @@ class Autoencoder(Protocol):
 
 
 def encode_source(autoencoder: Autoencoder, images: Float[Tensor, "B 3 H W"], *, scale: float) -> Tensor:
-    """Latents of the source as the UNet sees them: the distribution's mode, ``(B, C, h, w)``.
+    """Latents of the source as the UNet sees them: the distribution's mode.
 
     Args:
         autoencoder: Frozen.
         images: ``(B, 3, H, W)`` in [-1, 1].
         scale: Factor on the mode; 1.0 in InstructPix2Pix and ml-mgie, which do *not* apply the scaling factor here.
+
+    Returns:
+        ``(B, C, h, w)`` float32; ``h = H / 8`` for SD-1.5.
     """
-    return autoencoder.encode(images.to(autoencoder.dtype)).latent_dist.mode().float() * scale
+    mode: Tensor = autoencoder.encode(images.to(autoencoder.dtype)).latent_dist.mode()  # (B, C, h, w)
+    return mode.float() * scale
 
 
 def encode_target(
     autoencoder: Autoencoder, images: Float[Tensor, "B 3 H W"], latent_noise: Tensor, *, scale: float
 ) -> Tensor:
-    """Latents to be denoised: a sample of the distribution times the scaling factor, ``(B, C, h, w)``.
+    """Latents to be denoised: a sample of the distribution times the scaling factor.
 
     Args:
         autoencoder: Frozen.
         images: ``(B, 3, H, W)`` in [-1, 1].
         latent_noise: ``(B, C, h, w)`` standard normal.
         scale: The autoencoder's scaling factor, 0.18215 for SD-1.5.
+
+    Returns:
+        ``(B, C, h, w)`` float32, in the units that the UNet denoises.
     """
     distribution = autoencoder.encode(images.to(autoencoder.dtype)).latent_dist
-    return (distribution.mean.float() + distribution.std.float() * latent_noise) * scale
+    sample: Tensor = distribution.mean.float() + distribution.std.float() * latent_noise  # (B, C, h, w)
+    return sample * scale
 
 
 def decode_latents(autoencoder: Autoencoder, latents: Tensor, *, scale: float) -> Float[Tensor, "B 3 H W"]:
@@ -66,8 +81,14 @@ def downscale_factor(autoencoder: Autoencoder) -> int:
     """Pixels per latent position: 8 for SD-1.5, the patch size for ``PatchAutoencoder``."""
     config = autoencoder.config
     if "patch_size" in config:
-        return int(config["patch_size"])  # type: ignore[call-overload, no-any-return]
-    return int(2 ** (len(config["block_out_channels"]) - 1))  # type: ignore[arg-type]
+        return int(config["patch_size"])
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def latent_channels(autoencoder: Autoencoder) -> int:
+    """Channels of the latents: 4 for SD-1.5, ``3 p^2`` for ``PatchAutoencoder`` with patches of side ``p``."""
+    config = autoencoder.config
+    return 3 * int(config["patch_size"]) ** 2 if "patch_size" in config else int(config["latent_channels"])
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -85,7 +106,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         scaling_factor: Factor between latents and what the UNet denoises.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         patch_size: int = 4,
@@ -93,8 +114,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         colour_gain: float = 1.8,
         scaling_factor: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.register_to_config(latent_channels=3 * patch_size**2)
+        super().__init__()  # type: ignore[no-untyped-call]
         basis = _patch_basis(patch_size)  # (C, 3 p^2), orthonormal rows
         gain = _coefficient_gain(patch_size, frequency_gain, colour_gain)  # (C,)
         shape = (-1, 3, patch_size, patch_size)
@@ -105,6 +125,12 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def encode(self, x: Float[Tensor, "B 3 H W"]) -> AutoencoderKLOutput:
         """Coefficients of the patches; a distribution without spread, so that mode and sample agree.
+
+        Args:
+            x: ``(B, 3, H, W)`` in [-1, 1].
+
+        Returns:
+            Distribution of ``(B, 3 p^2, H / p, W / p)``, not yet times the scaling factor.
 
         Raises:
             ValueError: A side is not a multiple of the patch size.
@@ -128,7 +154,8 @@ def _cosine_basis(size: int) -> Tensor:
     """Orthonormal DCT-II, ``(frequency, position)``."""
     frequency, position = torch.arange(size)[:, None], torch.arange(size)[None]
     basis = torch.cos(math.pi * (position + 0.5) * frequency / size)
-    return basis / basis.norm(dim=1, keepdim=True)
+    normalised: Tensor = basis / basis.norm(dim=1, keepdim=True)
+    return normalised
 
 
 def _patch_basis(size: int) -> Tensor:

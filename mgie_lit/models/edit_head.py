@@ -25,7 +25,7 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         feedforward_dim: Width of the feed-forward layers.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         input_dim: int,
@@ -37,7 +37,7 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         num_decoder_layers: int,
         feedforward_dim: int,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.llm2hid = nn.Linear(input_dim, hidden_dim)
         self.query = nn.Parameter(torch.randn(1, num_queries, hidden_dim))
         with warnings.catch_warnings():  # torch speaks of an inference shortcut that pre-norm layers do not have
@@ -68,8 +68,10 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         memory = self.llm2hid(hidden_states + embeddings)  # (B, V, hidden)
         queries = self.query.expand(len(memory), -1, -1)  # (B, Q, hidden)
-        return self.hid2feat(self.mapper(memory, queries))  # (B, Q, output)
+        condition: Tensor = self.hid2feat(self.mapper(memory, queries))  # (B, Q, output)
+        return condition
 
     def null_condition(self, embeddings: Float[Tensor, "V D"]) -> Float[Tensor, "1 Q E"]:
         """The empty condition: the head's answer to hidden states of zero (ml-mgie)."""
-        return self(torch.zeros_like(embeddings)[None], embeddings)
+        condition: Tensor = self(torch.zeros_like(embeddings)[None], embeddings)
+        return condition

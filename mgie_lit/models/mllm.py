@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -12,20 +11,24 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
-from transformers.generation import LogitsProcessorList, NoRepeatNGramLogitsProcessor
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """CLIP vision tower, linear projector and LLaMA (LLaVA, arXiv:2304.08485, section 4.1).
 
     Args:
-        vision: Keyword arguments of ``transformers.CLIPVisionConfig``; ``None`` = a language model without eyes (LGIE).
         language: Keyword arguments of ``transformers.LlamaConfig``; its vocabulary includes the added tokens.
+        vision: Keyword arguments of ``transformers.CLIPVisionConfig``; ``None`` = a language model without eyes (LGIE).
         vision_layer: Which hidden state of the tower is projected; -2 in LLaVA. The class position is dropped.
         image_patch_id: Token id whose embeddings are replaced by projected image features.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         language: Mapping[str, Any],
@@ -33,7 +36,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         vision_layer: int = -2,
         image_patch_id: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.language_model = LlamaForCausalLM(LlamaConfig(**language))
         self.vision_tower: CLIPVisionModel | None = None
         self.projector: nn.Linear | None = None
@@ -52,10 +55,16 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def word_embeddings(self) -> Float[Tensor, "V D"]:
         """The table of word embeddings, ``(vocabulary, D)``."""
-        return self.language_model.get_input_embeddings().weight
+        return cast("nn.Embedding", self.language_model.get_input_embeddings()).weight
 
     def image_features(self, pixels: Float[Tensor, "B 3 P P"]) -> Float[Tensor, "B N D"]:
-        """Projected patch features, one for every ``<im_patch>``; ``(B, patches, D)``.
+        """Projected patch features, one for every ``<im_patch>``.
+
+        Args:
+            pixels: ``(B, 3, P, P)``, normalised as the image processor gives them; ``P`` = the tower's image size.
+
+        Returns:
+            ``(B, N, D)``, row by row of the image; ``N = (P / patch size)^2``.
 
         Raises:
             ValueError: This MLLM has no vision tower.
@@ -64,7 +73,8 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
         states = self.vision_tower(pixels.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
         patches = states[self.vision_layer][:, 1:]  # (B, N, vision width), without the class position
-        return self.projector(patches.to(self.projector.weight.dtype))
+        features: Tensor = self.projector(patches.to(self.projector.weight.dtype))
+        return features
 
     def embed(
         self, input_ids: Int[Tensor, "B S"], pixels: Float[Tensor, "B 3 P P"] | None = None
@@ -73,9 +83,10 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Every row holds as many ``<im_patch>`` ids as the tower has patches (``EditPrompt`` sees to it).
         """
-        embeddings = self.language_model.get_input_embeddings()(input_ids)  # (B, S, D)
+        embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids)  # (B, S, D)
         if pixels is None or self.vision_tower is None:
             return embeddings
+        assert self.image_patch_id is not None
         is_patch = (input_ids == self.image_patch_id)[..., None]  # (B, S, 1)
         return embeddings.masked_scatter(is_patch, self.image_features(pixels).to(embeddings.dtype))
 
@@ -84,11 +95,12 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> Float[Tensor, "B S D"]:
         """Hidden states after the final norm, ``(B, S, D)``; rows are padded on the right."""
         outputs = self.language_model.model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
-        return outputs.last_hidden_state
+        return cast("Tensor", outputs.last_hidden_state)
 
     def logits(self, hidden_states: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Scores over the vocabulary for what follows each hidden state."""
-        return self.language_model.lm_head(hidden_states)
+        scores: Tensor = self.language_model.lm_head(hidden_states)
+        return scores
 
     @torch.no_grad()
     def generate(
@@ -97,6 +109,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         attention_mask: Bool[Tensor, "B S"],
         *,
         stop_ids: list[int],
+        never_ids: list[int],
         pad_id: int,
         max_new_tokens: int,
         no_repeat_ngram: int,
@@ -107,6 +120,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             embeddings: ``(B, S, D)``, padded on the left.
             attention_mask: ``(B, S)``, False at padding.
             stop_ids: A row ends after any of them.
+            never_ids: Ids that are not written; the image's own would be taken for a second image.
             pad_id: Fills rows that ended early.
             max_new_tokens: Longest continuation; 96 in ml-mgie.
             no_repeat_ngram: No n-gram of this length is written twice (the prompt's may be); 3 in ml-mgie, 0 = off.
@@ -114,13 +128,18 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             ``(B, N)`` new ids, with the stop id where there was one.
         """
-        processors = [NoRepeatNGramLogitsProcessor(no_repeat_ngram)] if no_repeat_ngram else []
-        return self.language_model.generate(  # type: ignore[no-any-return, operator]
+        processors = LogitsProcessorList()
+        if no_repeat_ngram:
+            processors.append(NoRepeatNGramLogitsProcessor(no_repeat_ngram))
+        if never_ids:
+            processors.append(SuppressTokensLogitsProcessor(never_ids, device=str(embeddings.device)))
+        new_ids = self.language_model.generate(  # type: ignore[misc]
             inputs_embeds=embeddings,
             attention_mask=attention_mask,
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            logits_processor=LogitsProcessorList(processors),
+            logits_processor=processors,
             eos_token_id=stop_ids,
             pad_token_id=pad_id,
         )
+        return cast("Tensor", new_ids)

@@ -31,8 +31,8 @@ def denoise(
         ``(B, O, h, w)`` float32, ``O`` = the UNet's output channels.
     """
     inputs = torch.cat([noisy_latents, source_latents], dim=1).to(unet.dtype)  # (B, 2C, h, w)
-    pooled = condition.mean(dim=1).to(unet.dtype) if unet.config.class_embed_type == "projection" else None
-    output = unet(inputs, timesteps, condition.to(unet.dtype), class_labels=pooled, return_dict=False)[0]
+    pooled = condition.mean(dim=1).to(unet.dtype) if unet.config["class_embed_type"] == "projection" else None
+    output: Tensor = unet(inputs, timesteps, condition.to(unet.dtype), class_labels=pooled, return_dict=False)[0]
     return output.float()
 
 
@@ -40,6 +40,10 @@ def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
     """Give a pretrained UNet more input channels in place: new ones start at zero, weight *and* bias are kept.
 
     ml-mgie leaves the bias of the new convolution random (see ``docs/numerics.md``).
+
+    Args:
+        unet: Changed in place, its config too.
+        in_channels: Channels it has afterwards: 8 for SD-1.5, latents of target and source.
 
     Raises:
         ValueError: ``in_channels`` is smaller than what the UNet has.
@@ -51,9 +55,9 @@ def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels] = old.weight
-        new.bias.copy_(old.bias)  # type: ignore[union-attr]
+        new.bias.copy_(old.bias)  # type: ignore[union-attr, arg-type]
     unet.conv_in = new.to(old.weight.device, old.weight.dtype)
-    unet.register_to_config(in_channels=in_channels)
+    unet.register_to_config(in_channels=in_channels)  # type: ignore[no-untyped-call]
 
 
 def zero_output(unet: UNet2DConditionModel) -> None:

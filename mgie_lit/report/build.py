@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
@@ -46,6 +47,17 @@ class EvaluationPart:
     facts: dict[str, str]
 
 
+@dataclass(frozen=True)
+class MakingOf:
+    """How one directory came about."""
+
+    name: str
+    path: str
+    command: str  # "" where neither overrides nor config are recorded
+    origin: Origin
+    protocol: str  # YAML text; "" for a training run
+
+
 def write_report(dirs: Sequence[Path], output: Path) -> None:
     """Write one self-contained HTML page about training runs and evaluations.
 
@@ -82,13 +94,13 @@ def _render(runs: list[TrainingRun], evaluations: list[Evaluation], command: lis
     count = max(MIN_PICTURES, NUM_PICTURES // max(1, len(evaluations)))
     return environment.get_template("report.html").render(
         title=_title(runs, evaluations),
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=runs,
         parts=[_evaluation_part(evaluation, count) for evaluation in evaluations],
         comparison=comparison(evaluations) if len(evaluations) > 1 else [],
-        panels=[(panel.title, Markup(panel.svg)) for panel in curve_panels(runs)],  # noqa: S704 - our own drawing
+        panels=[(panel.title, Markup(panel.svg)) for panel in curve_panels(runs)],  # our own drawing
         run_pictures=_run_pictures(runs),
-        origins=_origins(runs, evaluations),
+        making_of=_making_of(runs, evaluations),
         versions=_versions(runs, evaluations),
         commits=_commits(runs, evaluations),
         command=shlex.join(command),
@@ -96,8 +108,12 @@ def _render(runs: list[TrainingRun], evaluations: list[Evaluation], command: lis
     )
 
 
+def _together(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> list[TrainingRun | Evaluation]:
+    return [*runs, *evaluations]
+
+
 def _title(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> str:
-    names = list(dict.fromkeys(part.name for part in (*runs, *evaluations)))
+    names = list(dict.fromkeys(part.name for part in _together(runs, evaluations)))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -137,23 +153,30 @@ def _run_pictures(runs: Sequence[TrainingRun]) -> list[tuple[str, str]]:
     return pictures
 
 
-def _origins(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> list[tuple[str, str, str, Origin]]:
-    """Name, path, command line and origin of each directory."""
-    entries = [("train", run) for run in runs] + [("eval", evaluation) for evaluation in evaluations]
-    return [
-        (part.name, str(part.path), shlex.join(["mgie", job, *part.origin.overrides]), part.origin)
-        for job, part in entries
-    ]
+def _making_of(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> list[MakingOf]:
+    """Runs first, then evaluations with their protocol."""
+    entries: list[MakingOf] = [_made(run, "train") for run in runs]
+    for evaluation in evaluations:
+        protocol = evaluation.section("protocol")
+        text = yaml.safe_dump(protocol, sort_keys=False, allow_unicode=True) if protocol else ""
+        entries.append(_made(evaluation, "eval", protocol=text))
+    return entries
+
+
+def _made(part: TrainingRun | Evaluation, job: str, protocol: str = "") -> MakingOf:
+    is_recorded = bool(part.origin.overrides or part.origin.config)
+    command = shlex.join(["mgie", job, *part.origin.overrides]) if is_recorded else ""
+    return MakingOf(part.name, str(part.path), command, part.origin, protocol)
 
 
 def _commits(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> list[str]:
-    return list(dict.fromkeys(part.origin.commit for part in (*runs, *evaluations) if part.origin.commit))
+    return list(dict.fromkeys(part.origin.commit for part in _together(runs, evaluations) if part.origin.commit))
 
 
 def _versions(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> dict[str, str]:
     """Versions of all directories; a package with several lists them."""
     found: dict[str, list[str]] = {}
-    for part in (*runs, *evaluations):
+    for part in _together(runs, evaluations):
         for name, number in part.origin.packages.items():
             if number not in found.setdefault(name, []):
                 found[name].append(number)

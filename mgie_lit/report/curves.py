@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -43,7 +43,7 @@ _UNITS = {
     "examples_per_second": "examples / s",
     "psnr": "dB",
 }
-RATE_UNIT = "per step"
+RATE_UNIT = "learning rate"
 _LOSS_ORDER = ("loss", "loss_lm", "loss_edit", "loss_align")
 
 Style = Literal["smoothed", "plain", "points", "baseline"]
@@ -174,6 +174,9 @@ def smooth(values: NDArray[np.float64], width: float) -> NDArray[np.float64]:
         values: In the order of the steps.
         width: Standard deviation of the window in values; below 1/2 nothing changes.
 
+    Returns:
+        As many values.
+
     >>> smooth(np.array([1.0, 1.0, 4.0]), 0.1).tolist()
     [1.0, 1.0, 4.0]
     """
@@ -182,7 +185,10 @@ def smooth(values: NDArray[np.float64], width: float) -> NDArray[np.float64]:
     reach = min(int(np.ceil(3 * width)), len(values) - 1)
     window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     inside = slice(reach, reach + len(values))
-    return np.convolve(values, window)[inside] / np.convolve(np.ones_like(values), window)[inside]
+    averaged: NDArray[np.float64] = (
+        np.convolve(values, window)[inside] / np.convolve(np.ones_like(values), window)[inside]
+    )
+    return averaged
 
 
 def thin(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -198,7 +204,7 @@ def thin(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArr
 
 
 def _panel(title: str, lines: Sequence[Line], ylabel: str) -> Panel:
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text, in the page's font
         "svg.hashsalt": title,  # the same report twice is the same file
         "font.size": FONT_SIZE,
@@ -232,8 +238,9 @@ def _draw(axes: Axes, line: Line) -> None:
         averaged = smooth(line.values, SMOOTHING_SHARE * len(line.values))
         axes.plot(*thin(line.steps, averaged), color=colour, linewidth=1.6, label=line.label)
     elif line.style == "points":
-        marker = "o" if len(line.steps) <= 40 else None
-        axes.plot(*thin(line.steps, line.values), color=colour, linewidth=1.4, marker=marker, ms=3.5, label=line.label)
+        steps, values = thin(line.steps, line.values)
+        every = 1 + len(steps) // 40
+        axes.plot(steps, values, color=colour, linewidth=1.4, marker="o", markevery=every, ms=3.5, label=line.label)
     elif line.style == "baseline":
         axes.plot(*thin(line.steps, line.values), color=_INK, linewidth=1.2, linestyle=(0, (4, 3)), label=line.label)
     else:

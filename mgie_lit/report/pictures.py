@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 224  # pixels of an image on the page
 MAX_GRID_SIDE = 2400  # pixels of a ready-made grid
 JPEG_QUALITY = 85
-NUM_EXTREMES = 4  # best and worst samples each
+NUM_EXTREMES = 3  # best and worst samples each
 GRID_FILE = "grid.png"
 _IMAGE_COLUMNS = {
     "source": ("source_image", "source_path"),
@@ -60,6 +60,9 @@ def make_gallery(evaluation: Evaluation, count: int) -> Gallery:
     Args:
         evaluation: Of several seeds the first is shown.
         count: Samples of the even choice.
+
+    Returns:
+        Cards with their images inside; no card has a role that the evaluation keeps no images for.
     """
     table = evaluation.table
     if "seed" in table:
@@ -96,6 +99,9 @@ def choose_even(table: pd.DataFrame, count: int, column: str | None) -> pd.DataF
         table: A row a sample.
         count: Rows wanted; fewer come where there are fewer.
         column: None = spread over the table alone.
+
+    Returns:
+        The chosen rows, those of one value together.
     """
     if column is None or column not in table:
         return table.iloc[_spread(len(table), count)]
@@ -148,7 +154,7 @@ def _find(folder: Path, row: dict[str, Any], role: str) -> Path | None:
     """The sample's image in a role; never one outside the evaluation's directory."""
     named = [row[column] for column in _IMAGE_COLUMNS[role] if isinstance(row.get(column), str)]
     for name in (*named, _FALLBACK[role].format(row["sample_id"])):
-        path = (folder / name).resolve()
+        path: Path = (folder / name).resolve()
         if path.is_file() and path.is_relative_to(folder.resolve()):
             return path
     return None
@@ -166,7 +172,7 @@ def _card(evaluation: Evaluation, row: dict[str, Any], roles: Sequence[str]) -> 
             notes.append(f"{metric_label(name)} {format_value(name, row[name])}{beside}")
     return Card(
         sample_id=str(row["sample_id"]),
-        images={role: path and data_uri(path) for role, path in paths.items()},
+        images={role: data_uri(path) if path else None for role, path in paths.items()},
         instruction=_text(row, "instruction"),
         expressive_instruction=written,
         expressive_target="" if wanted == written else wanted,

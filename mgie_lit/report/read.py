@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,8 @@ def _read_curves(path: Path) -> pd.DataFrame:
     curves: pd.DataFrame = _read(path / CURVES_FILE, pd.read_csv)
     if "step" not in curves:
         raise DataError(f"{path / CURVES_FILE}: expected a column step, got {', '.join(map(str, curves.columns))}")
-    return curves.apply(pd.to_numeric, errors="coerce").dropna(subset="step")
+    numbers: pd.DataFrame = curves.apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
+    return numbers.dropna(subset="step")
 
 
 def _read_summary(path: Path) -> dict[str, Any]:

@@ -53,6 +53,11 @@ class ComparisonBlock:
     difference: list[Cell]
     count: list[str]
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether copying has this metric in any of the evaluations."""
+        return any(cell.value != MISSING for cell in self.copy)
+
 
 @dataclass(frozen=True)
 class GroupTable:
@@ -95,9 +100,7 @@ def group_tables(evaluation: Evaluation) -> list[GroupTable]:
 
 
 def _metric_row(evaluation: Evaluation, name: str) -> MetricRow:
-    model, copy, difference = (
-        evaluation.section(part).get(name) for part in ("metrics", "copy", "paired_vs_copy")
-    )
+    model, copy, difference = (evaluation.section(part).get(name) for part in ("metrics", "copy", "paired_vs_copy"))
     higher = higher_is_better(name, evaluation)
     compared = outcome(difference, higher=higher) if difference else None
     return MetricRow(

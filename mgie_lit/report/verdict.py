@@ -75,6 +75,9 @@ def outcome(difference: dict[str, Any] | None, *, higher: bool) -> Outcome:
     Args:
         difference: ``{"mean", "ci_low", "ci_high"}``.
         higher: Whether higher values of the metric are better.
+
+    Returns:
+        "better" or "worse" where the interval excludes zero, "open" where it does not, "unknown" without an interval.
     """
     low, high = ((difference or {}).get(key) for key in ("ci_low", "ci_high"))
     if low is None or high is None:
@@ -95,7 +98,10 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
 def _verdict(name: str, evaluation: Evaluation, difference: dict[str, Any]) -> Verdict:
     result = outcome(difference, higher=higher_is_better(name, evaluation))
     model, copy = (evaluation.section(part).get(name, {}).get("mean") for part in ("metrics", "copy"))
-    against = f"{metric_label(name)} {format_value(name, model)} against {format_value(name, copy)} for copying"
+    share = (
+        f" ({model / copy:.2f} of it)" if model is not None and copy and not higher_is_better(name, evaluation) else ""
+    )
+    against = f"{metric_label(name)} {format_value(name, model)} against {format_value(name, copy)} for copying{share}"
     mean, low, high = (format_value(name, difference.get(key), sign=True) for key in ("mean", "ci_low", "ci_high"))
     measured = f"difference {mean}, 95 % interval {low} to {high}"
     words = {
@@ -132,7 +138,9 @@ def interval_note(evaluation: Evaluation) -> str:
     if not isinstance(made, dict) or "num_units" not in made:
         return ""
     count = int(made["num_units"])
-    note = f"Intervals: {made.get('method', 'bootstrap')} over {count} independent units ({made.get('unit', 'sample')})."
+    note = (
+        f"Intervals: {made.get('method', 'bootstrap')} over {count} independent units ({made.get('unit', 'sample')})."
+    )
     return note + (" So few units make the intervals rough." if count < FEW_UNITS else "")
 
 

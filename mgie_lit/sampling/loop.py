@@ -66,9 +66,12 @@ def sample_edit(
             guidance_scale=guidance_scale,
             image_guidance_scale=image_guidance_scale,
         )
-        latents = scheduler.step(preds, timestep, latents, return_dict=False, **step_kwargs)[0]
+        output = scheduler.step(preds, timestep, latents, **step_kwargs)
+        latents = output.prev_sample
         if on_step is not None:
             on_step(index + 1, len(scheduler.timesteps))
+    if scheduler.config.get("set_alpha_to_one"):  # it means to end at clean latents; DDIM's rounding can miss them
+        latents = getattr(output, "pred_original_sample", latents)
     return editor.decode(latents)
 
 
@@ -92,6 +95,5 @@ def _guided_prediction(
         timesteps.repeat(3),
         torch.cat([null, null, condition.text]),
     )  # (3 B, C, h, w)
-    return combine_guidance(
-        preds.unflatten(0, (3, -1)), guidance_scale=guidance_scale, image_guidance_scale=image_guidance_scale
-    )
+    branches = preds.unflatten(0, (3, -1))  # type: ignore[no-untyped-call]
+    return combine_guidance(branches, guidance_scale=guidance_scale, image_guidance_scale=image_guidance_scale)

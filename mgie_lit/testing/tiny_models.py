@@ -11,7 +11,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -31,9 +33,9 @@ RESOLUTION = 16  # pixels, side of the training images
 VOCAB_SIZE = 530  # more than the tokenizer's 512, as padded checkpoints have
 LLM_DIM, LLM_HEADS, LLM_FEEDFORWARD = 40, 5, 52
 VISION_DIM, VISION_HEADS, VISION_FEEDFORWARD = 24, 3, 36
-VISION_SIZE, VISION_PATCH = 28, 14  # pixels
+VISION_SIZE, VISION_PATCH = 42, 14  # pixels
 NUM_IMAGE_PATCHES = (VISION_SIZE // VISION_PATCH) ** 2
-HEAD_DIM, HEAD_FEEDFORWARD, NUM_QUERIES = 28, 44, 6
+HEAD_DIM, HEAD_HEADS, HEAD_FEEDFORWARD, NUM_QUERIES = 28, 7, 44, 6
 CONDITION_DIM = 20
 MAX_LENGTH = 96  # tokens
 
@@ -52,6 +54,9 @@ def tiny_prompt(*, num_image_patches: int = NUM_IMAGE_PATCHES, max_length: int =
     Args:
         num_image_patches: Image tokens; 0 = none.
         max_length: Longest row in tokens.
+
+    Returns:
+        A prompt without system text; its ids are below ``VOCAB_SIZE``.
     """
     return EditPrompt(
         load_tokenizer("small"),
@@ -68,6 +73,9 @@ def tiny_mllm(image_patch_id: int | None, *, has_vision: bool = True) -> MLLM:
     Args:
         image_patch_id: Id of ``<im_patch>``.
         has_vision: False = a language model without eyes, as in LGIE.
+
+    Returns:
+        Random weights of width ``LLM_DIM``, drawn from torch's global state.
     """
     language = {
         "vocab_size": VOCAB_SIZE,
@@ -89,21 +97,24 @@ def tiny_mllm(image_patch_id: int | None, *, has_vision: bool = True) -> MLLM:
         "image_size": VISION_SIZE,
         "patch_size": VISION_PATCH,
     }
-    return MLLM(language, vision if has_vision else None, vision_layer=-2, image_patch_id=image_patch_id)
+    eyes = vision if has_vision else None
+    mllm: MLLM = MLLM(language, eyes, vision_layer=-2, image_patch_id=image_patch_id)
+    return mllm
 
 
 def tiny_edit_head() -> EditHead:
     """An edit head with one encoder and two decoder layers."""
-    return EditHead(
+    edit_head: EditHead = EditHead(
         input_dim=LLM_DIM,
         hidden_dim=HEAD_DIM,
         output_dim=CONDITION_DIM,
         num_queries=NUM_QUERIES,
-        num_heads=2,
+        num_heads=HEAD_HEADS,
         num_encoder_layers=1,
         num_decoder_layers=2,
         feedforward_dim=HEAD_FEEDFORWARD,
     )
+    return edit_head
 
 
 def tiny_guide(*, has_vision: bool = True, align: bool = False, max_new_tokens: int = 7) -> MLLMGuide:
@@ -113,6 +124,9 @@ def tiny_guide(*, has_vision: bool = True, align: bool = False, max_new_tokens: 
         has_vision: Whether the MLLM sees the image.
         align: Whether the guide gives ``loss_align``.
         max_new_tokens: Longest expressive instruction in tokens.
+
+    Returns:
+        A guide whose conditions are ``(B, NUM_QUERIES, CONDITION_DIM)``.
     """
     prompt = tiny_prompt(num_image_patches=NUM_IMAGE_PATCHES if has_vision else 0)
     processor = CLIPImageProcessorPil(
@@ -129,9 +143,12 @@ def tiny_unet(latent_channels: int, out_channels: int, *, has_pooled_condition: 
         latent_channels: Of the autoencoder.
         out_channels: Of the prediction.
         has_pooled_condition: Whether the mean of the condition modulates every block.
+
+    Returns:
+        A UNet with ``2 * latent_channels`` at its input; latent sides are multiples of 2.
     """
     pooled = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": CONDITION_DIM}
-    return UNet2DConditionModel(
+    unet: UNet2DConditionModel = UNet2DConditionModel(
         sample_size=8,
         in_channels=2 * latent_channels,
         out_channels=out_channels,
@@ -144,11 +161,12 @@ def tiny_unet(latent_channels: int, out_channels: int, *, has_pooled_condition: 
         norm_num_groups=4,
         **(pooled if has_pooled_condition else {}),
     )
+    return unet
 
 
 def tiny_kl_autoencoder() -> AutoencoderKL:
     """An ``AutoencoderKL`` with 4 latent channels, half the pixels a side and SD-1.5's scaling factor."""
-    return AutoencoderKL(
+    autoencoder: AutoencoderKL = AutoencoderKL(
         latent_channels=4,
         block_out_channels=(8, 12),
         down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
@@ -157,6 +175,7 @@ def tiny_kl_autoencoder() -> AutoencoderKL:
         norm_num_groups=4,
         scaling_factor=0.18215,
     )
+    return autoencoder
 
 
 def tiny_scheduler(prediction_type: PredictionType, *, num_train_timesteps: int = 50) -> DDIMScheduler:
@@ -165,9 +184,12 @@ def tiny_scheduler(prediction_type: PredictionType, *, num_train_timesteps: int 
     Args:
         prediction_type: What the UNet predicts.
         num_train_timesteps: ``T``.
+
+    Returns:
+        DDIM with trailing timesteps and unclipped samples.
     """
     is_sample = prediction_type == "sample"
-    return DDIMScheduler(
+    scheduler: DDIMScheduler = DDIMScheduler(
         num_train_timesteps=num_train_timesteps,
         beta_start=0.00085,
         beta_end=0.4,  # so that few timesteps reach almost pure noise
@@ -178,6 +200,7 @@ def tiny_scheduler(prediction_type: PredictionType, *, num_train_timesteps: int 
         rescale_betas_zero_snr=is_sample,
         timestep_spacing="trailing",
     )
+    return scheduler
 
 
 def tiny_editor(
@@ -197,6 +220,9 @@ def tiny_editor(
         has_vision: Whether the guide sees the image.
         align: Whether the guide gives ``loss_align``.
         seed: Of the weights; torch's global state is left alone.
+
+    Returns:
+        An editor on the CPU; the same arguments give the same weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -220,6 +246,9 @@ def random_image(width: int, height: int, *, seed: int) -> Image.Image:
         width: Pixels.
         height: Pixels.
         seed: Of the noise.
+
+    Returns:
+        The image; the same one for the same arguments.
     """
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels, mode="RGB")
@@ -230,6 +259,9 @@ def random_example(index: int) -> EditExample:
 
     Args:
         index: From 0; neighbours have instructions of other lengths.
+
+    Returns:
+        Source and target of ``RESOLUTION`` squared, unrelated to each other and to the words.
     """
     return EditExample(
         sample_id=f"sample-{index}",
@@ -277,6 +309,9 @@ def tiny_collator(guide: MLLMGuide) -> EditCollator:
 
     Args:
         guide: Its prompt and image processor are used.
+
+    Returns:
+        Examples -> ``EditBatch``.
     """
     return EditCollator(guide.prompt, guide.image_processor, PairTransform(RESOLUTION))
 
@@ -287,6 +322,9 @@ def random_batch(editor: Editor, indices: Sequence[int] = (0, 1, 2)) -> EditBatc
     Args:
         editor: With an ``MLLMGuide``.
         indices: Of the examples.
+
+    Returns:
+        One row for each index, on the CPU.
     """
     assert isinstance(editor.guide, MLLMGuide)
     return tiny_collator(editor.guide)([random_example(index) for index in indices])
@@ -299,6 +337,9 @@ def random_draws(editor: Editor, batch: EditBatch, *, seed: int = 0) -> EditDraw
         editor: Gives the shape of the latents and the number of timesteps.
         batch: Of the step.
         seed: Of the draws.
+
+    Returns:
+        Draws for every row of the batch, on the CPU.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (len(batch), *editor.latent_shape(*batch.source.shape[-2:]))

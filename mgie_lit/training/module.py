@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from mgie_lit.editor import Editor, Objective
@@ -79,6 +80,11 @@ class EditModule(lightning.LightningModule):
     ) -> None:
         """Clip the norm of all gradients together, as ml-mgie, and log it from before.
 
+        Args:
+            optimizer: All of its parameters count, whatever their group.
+            gradient_clip_val: Largest norm; None and 0 clip nothing.
+            gradient_clip_algorithm: ``norm`` or None.
+
         Raises:
             ConfigError: The trainer asks for clipping by value.
         """
@@ -89,7 +95,7 @@ class EditModule(lightning.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
         self.log("train/grad_norm", norm)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule of the recipes; the schedule moves every step."""
         optimizer = self.make_optimizer(self.editor.named_parameters())
         num_steps = int(self.trainer.estimated_stepping_batches)

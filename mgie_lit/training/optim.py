@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 from torch import nn
@@ -49,6 +50,9 @@ def adamw(
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay per step, times the rate.
 
+    Returns:
+        Groups in the order of ``PARAMETER_GROUPS``, each with a ``name``; empty ones are left out.
+
     Raises:
         ValueError: ``lr_scale`` names a group that does not exist; the message lists the known ones.
     """
@@ -62,7 +66,8 @@ def adamw(
     groups = [
         {"params": members[name], "lr": lr * lr_scale.get(name, 1.0), "name": name} for name in known if name in members
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay)
+    pair = cast("tuple[float, float]", tuple(betas))  # a config gives a list
+    return torch.optim.AdamW(groups, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay)
 
 
 def warmup_cosine(
@@ -75,6 +80,9 @@ def warmup_cosine(
         num_steps: Optimizer steps of the whole training.
         warmup_ratio: Share of the steps that warms up.
         final_ratio: Rate at the end, as a share of the peak.
+
+    Returns:
+        The schedule, moved once a step.
     """
     warmup = math.ceil(num_steps * warmup_ratio)
 
@@ -103,6 +111,9 @@ def warmup_hold_linear(
         warmup_steps: Steps that warm up.
         hold_ratio: Share of the steps before the rate falls.
         final_ratio: Rate at the end, as a share of the peak.
+
+    Returns:
+        The schedule, moved once a step.
     """
 
     def factor(step: int) -> float:

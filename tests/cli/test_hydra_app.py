@@ -145,6 +145,7 @@ class TestSingleRun:
         assert "run_dir: runs/train/" in out
         assert job.configs == []
         assert list(workplace.iterdir()) == []
+        assert current_overrides() == []  # nothing of it stays in the process
 
 
 @pytest.mark.faults

@@ -45,6 +45,12 @@ def test_user_error_inside_a_constructor() -> None:
     assert user_message(error) == "data.reader: no such folder"
 
 
+def test_package_that_is_missing() -> None:
+    error = InstantiationException("Error locating target 'a.b'\nfull_key: hydra.sweeper.sampler")
+    error.__cause__ = ImportError("No module named 'a'")
+    assert user_message(error) == "hydra.sweeper.sampler: No module named 'a'"
+
+
 def test_target_that_cannot_be_found() -> None:
     assert user_message(InstantiationException("Error locating target 'a.b'")) == "Error locating target 'a.b'"
 

@@ -78,6 +78,11 @@ def test_message_of_a_faulty_override(conf_tree: Path, override: str, message: s
     assert re.search(message, faults[0])
 
 
+def test_values_out_of_range_come_with_them(conf_tree: Path) -> None:
+    faults = faults_of(conf_tree, "optimizer.lr=-1", "sed=1", "trainer.max_steps=0")
+    assert [fault.partition(": ")[0] for fault in faults] == ["sed=1", "optimizer.lr", "trainer.max_steps"]
+
+
 def test_key_that_only_an_experiment_brings_is_no_fault(conf_tree: Path) -> None:
     assert faults_of(conf_tree, "extra.depth=2", "sed=1", "experiment=smoke") == [
         "sed=1: no such key; did you mean seed? (a new key is added with +sed=1)"

@@ -64,8 +64,8 @@ def test_files_and_keys_of_an_evaluation(
     assert protocol["num_without_edit"] == 0
     assert "bicubic" in protocol["resize"]
     names = sorted(path.relative_to(out_dir).as_posix() for path in out_dir.rglob("*") if path.is_file())
-    images = [f"images/s{index}.png" for index in range(3)]
-    assert names == ["grid.png", *images, "metrics.json", "per_sample.parquet"]
+    images = [f"{folder}/s{index}.png" for folder in ("images", "sources", "targets") for index in range(3)]
+    assert names == sorted(["grid.png", *images, "metrics.json", "per_sample.parquet"])
 
 
 def test_table_holds_what_the_numbers_come_from(

@@ -45,9 +45,7 @@ def test_samples_of_a_batch_are_decided_one_by_one() -> None:
 
 
 def test_shares_are_the_probabilities() -> None:
-    drop_text, drop_image = condition_dropout_masks(
-        torch.rand(100_000), text_prob=0.1, both_prob=0.2, image_prob=0.3
-    )
+    drop_text, drop_image = condition_dropout_masks(torch.rand(100_000), text_prob=0.1, both_prob=0.2, image_prob=0.3)
     shares = [(drop_text & ~drop_image), (drop_text & drop_image), (~drop_text & drop_image)]
     assert [mask.float().mean().item() for mask in shares] == pytest.approx([0.1, 0.2, 0.3], abs=0.01)
 

@@ -67,7 +67,7 @@ def test_clean_latents_follow_from_every_prediction(scheduler: DDPMScheduler) ->
     noisy = add_noise(clean, noise, TIMESTEPS, alphas_cumprod)
     signal, sigma = signal_and_noise(alphas_cumprod, TIMESTEPS)
     epsilon, velocity, sample = (
-        prediction_target(clean, noise, TIMESTEPS, alphas_cumprod, kind)  # type: ignore[arg-type]
+        prediction_target(clean, noise, TIMESTEPS, alphas_cumprod, kind)
         for kind in ("epsilon", "v_prediction", "sample")
     )
     assert torch.allclose((noisy - sigma * epsilon) / signal, clean)
@@ -85,7 +85,7 @@ def test_unknown_prediction_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as for users: types are checked in tests only
     latents = torch.zeros(SHAPE)
     with pytest.raises(ValueError, match="expected one of epsilon, v_prediction, sample, got 'noise'"):
-        prediction_target(latents, latents, TIMESTEPS, torch.ones(1000), "noise")  # type: ignore[arg-type]
+        prediction_target(latents, latents, TIMESTEPS, torch.ones(1000), "noise")
 
 
 def test_affine_change_of_the_source() -> None:
@@ -103,5 +103,5 @@ def test_affine_head_of_zeros_copies_and_a_dropped_source_leaves_the_bias() -> N
 
 
 def test_affine_head_needs_twice_the_channels() -> None:
-    with pytest.raises(ValueError, match="expected 6 channels for 3 latent channels, got 4; set unet.out_channels"):
+    with pytest.raises(ValueError, match=r"expected 6 channels for 3 latent channels, got 4; set unet\.out_channels"):
         apply_affine_to_source(torch.zeros(1, 4, 2, 2), torch.zeros(1, 3, 2, 2))

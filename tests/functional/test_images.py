@@ -50,7 +50,13 @@ def test_to_unit_clips_and_both_keep_batches() -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((64, 64), (64, 64)), ((1, 1), (64, 64)), ((4000, 3000), (72, 56)), ((900, 10), (112, 40)), ((10, 900), (40, 112))],
+    [
+        ((64, 64), (64, 64)),
+        ((1, 1), (64, 64)),
+        ((4000, 3000), (72, 56)),
+        ((900, 10), (112, 40)),
+        ((10, 900), (40, 112)),
+    ],
 )
 def test_working_size_of_known_images(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert working_size(*size, resolution=64, multiple=8) == expected

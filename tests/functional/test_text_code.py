@@ -31,7 +31,9 @@ def test_masked_ids_may_be_anything() -> None:
 
 
 def test_empty_text_is_zero() -> None:
-    code = bag_of_tokens_code(torch.tensor([[3, 4]]), torch.zeros(1, 2, dtype=torch.bool), random_token_codes(7, 5, seed=0))
+    code = bag_of_tokens_code(
+        torch.tensor([[3, 4]]), torch.zeros(1, 2, dtype=torch.bool), random_token_codes(7, 5, seed=0)
+    )
     assert torch.equal(code, torch.zeros(1, 5))
 
 

@@ -1,4 +1,4 @@
-"""Record which parameters train: ``python tests/golden/make_trainable_names.py`` writes ``trainable_paper_tiny.json``."""
+"""Record which parameters train, ``trainable_paper_tiny.json``: ``python tests/golden/make_trainable_names.py``."""
 
 from __future__ import annotations
 

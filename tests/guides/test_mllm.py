@@ -72,7 +72,7 @@ def test_condition_is_made_of_the_states_that_predict_the_visual_tokens(guide: M
 
 
 def test_visual_embeddings_are_the_rows_of_the_visual_tokens(guide: MLLMGuide) -> None:
-    assert VOCAB_SIZE > len(guide.prompt.tokenizer), "the last rows of the table would do otherwise"
+    assert len(guide.prompt.tokenizer) < VOCAB_SIZE, "the last rows of the table would do otherwise"
     assert torch.equal(guide.visual_embeddings, guide.mllm.word_embeddings[guide.prompt.visual_ids])
 
 
@@ -170,21 +170,34 @@ def test_conditions_of_a_batch_equal_those_alone(guide: MLLMGuide) -> None:
         assert together.expressive_instructions[row] == alone.expressive_instructions[0]
 
 
-@pytest.mark.parametrize("stop", ["visual", "end"])
-def test_writing_ends_at_the_first_visual_or_end_token(stop: str) -> None:
-    """A model that only wants to stop writes nothing, and is edited by all eight visual tokens all the same."""
+def eager_to_write(index: int) -> MLLMGuide:
+    """A guide whose first word after ``ASSISTANT:`` would be this id."""
     guide = tiny_guide().eval()
-    index = guide.prompt.visual_ids[0] if stop == "visual" else guide.prompt.tokenizer.eos_token_id
-    head = guide.mllm.language_model.lm_head
-    hidden = guide.mllm(
-        guide.mllm.embed(torch.tensor([guide.prompt.prompt_ids("warmer")]), guide.pixels([random_image(16, 16, seed=0)])),
-        torch.ones(1, len(guide.prompt.prompt_ids("warmer")), dtype=torch.bool),
-    )
-    with torch.no_grad():
-        head.weight[index] = hidden[0, -1] * 100
+    ids = torch.tensor([guide.prompt.prompt_ids("warmer")])
+    embeddings = guide.mllm.embed(ids, guide.pixels([random_image(16, 16, seed=0)]))
+    hidden = guide.mllm(embeddings, torch.ones_like(ids, dtype=torch.bool))
+    guide.mllm.language_model.lm_head.weight.data[index] = 100 * hidden[0, -1].detach()
+    return guide
+
+
+@pytest.mark.parametrize("token", ["[IMG0]", "</s>"])
+def test_writing_ends_at_the_first_visual_or_end_token(token: str) -> None:
+    """A model that only wants to stop writes nothing, and is edited by all eight visual tokens all the same."""
+    guide = eager_to_write(tiny_prompt().tokenizer.convert_tokens_to_ids(token))
     condition = guide.condition([random_image(16, 16, seed=0)], ["warmer"])
     assert condition.expressive_instructions == [""]
     assert condition.text.shape == (1, NUM_QUERIES, CONDITION_DIM)
+
+
+@pytest.mark.parametrize("token", ["<im_patch>", "<im_start>", "<im_end>"])
+def test_an_untrained_model_can_not_write_a_second_image(token: str) -> None:
+    """There would be no features for it, or those of the next image."""
+    index = tiny_prompt().tokenizer.convert_tokens_to_ids(token)
+    guide = eager_to_write(index)
+    sources = [random_image(16, 16, seed=0)]
+    written = guide._write([guide.prompt.prompt_ids("warmer")], guide.pixels(sources))
+    assert index not in written[0]
+    assert guide.condition(sources, ["warmer"]).text.shape == (1, NUM_QUERIES, CONDITION_DIM)
 
 
 def test_condition_carries_no_graph(guide: MLLMGuide) -> None:
@@ -214,17 +227,17 @@ def test_vocabulary_has_to_hold_the_tokenizer() -> None:
 def test_edit_head_has_to_take_the_width_of_the_mllm() -> None:
     guide = tiny_guide()
     head = EditHead(LLM_DIM + 4, 28, CONDITION_DIM, NUM_QUERIES, 2, 1, 1, 44)
-    with pytest.raises(ValueError, match="edit_head.input_dim: expected the MLLM's 40, got 44"):
+    with pytest.raises(ValueError, match=r"edit_head\.input_dim: expected the MLLM's 40, got 44"):
         MLLMGuide(guide.mllm, head, guide.prompt, guide.image_processor)
 
 
 def test_prompt_has_to_leave_room_for_every_patch() -> None:
     guide = tiny_guide()
-    with pytest.raises(ValueError, match="prompt.num_image_patches: expected the tower's 4, got 3"):
+    with pytest.raises(ValueError, match=r"prompt\.num_image_patches: expected the tower's 9, got 3"):
         MLLMGuide(guide.mllm, guide.edit_head, tiny_prompt(num_image_patches=3), guide.image_processor)
 
 
 def test_mllm_and_prompt_have_to_mean_the_same_patch_token() -> None:
     guide = tiny_guide()
-    with pytest.raises(ValueError, match="mllm.image_patch_id: expected 501, got 77"):
+    with pytest.raises(ValueError, match=r"mllm\.image_patch_id: expected 501, got 77"):
         MLLMGuide(tiny_mllm(77), guide.edit_head, guide.prompt, guide.image_processor)

@@ -16,6 +16,7 @@ from mgie_lit.models.autoencoder import (
     downscale_factor,
     encode_source,
     encode_target,
+    latent_channels,
 )
 from mgie_lit.testing.tiny_models import tiny_kl_autoencoder
 
@@ -43,7 +44,7 @@ def kl() -> AutoencoderKL:
 
 def test_source_is_the_unscaled_mode_and_target_a_scaled_sample() -> None:
     images, noise = torch.zeros(2, 3, 16, 24), torch.randn(2, 4, 2, 3)
-    source = encode_source(KnownAutoencoder(), images, scale=1.0) 
+    source = encode_source(KnownAutoencoder(), images, scale=1.0)
     assert torch.equal(source, torch.full((2, 4, 2, 3), 3.0))
     target = encode_target(KnownAutoencoder(), images, noise, scale=0.18215)
     assert torch.allclose(target, (3.0 + 2.0 * noise) * 0.18215)
@@ -113,7 +114,7 @@ def test_patch_autoencoder_is_lossless(patch: int) -> None:
     images = torch.rand(2, 3, 16, 24) * 2 - 1
     latents = encode_source(codec, images, scale=1.0)
     assert latents.shape == (2, 3 * patch**2, 16 // patch, 24 // patch)
-    assert codec.config["latent_channels"] == 3 * patch**2
+    assert latent_channels(codec) == 3 * patch**2
     assert torch.allclose(decode_latents(codec, latents, scale=1.0), images, atol=2e-6)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,11 @@ def ids_with_image() -> Tensor:
 
 def test_image_features_are_projected_patches_of_the_chosen_layer(mllm: MLLM) -> None:
     images = pixels(2)
-    states = mllm.vision_tower(images, output_hidden_states=True).hidden_states  # type: ignore[misc]
+    states = mllm.vision_tower(images, output_hidden_states=True).hidden_states
     assert len(states) == 4  # embeddings and three layers
     features = mllm.image_features(images)
     assert features.shape == (2, NUM_IMAGE_PATCHES, LLM_DIM)
-    expected = mllm.projector(states[2][:, 1:])  # type: ignore[misc] - the last but one, without the class position
+    expected = mllm.projector(states[2][:, 1:])
     assert torch.equal(features, expected)
 
 
@@ -113,9 +114,24 @@ def slow_greedy(mllm: MLLM, prompt: list[int], *, stop_ids: list[int], count: in
     return new
 
 
-def generate(mllm: MLLM, ids: Tensor, mask: Tensor, stop_ids: list[int], count: int, ngram: int = 0) -> Tensor:
+def generate(
+    mllm: MLLM,
+    ids: Tensor,
+    mask: Tensor,
+    stop_ids: list[int],
+    count: int,
+    *,
+    ngram: int = 0,
+    never: tuple[int, ...] = (),
+) -> Tensor:
     return mllm.generate(
-        mllm.embed(ids), mask, stop_ids=stop_ids, pad_id=0, max_new_tokens=count, no_repeat_ngram=ngram
+        mllm.embed(ids),
+        mask,
+        stop_ids=stop_ids,
+        never_ids=list(never),
+        pad_id=0,
+        max_new_tokens=count,
+        no_repeat_ngram=ngram,
     )
 
 
@@ -125,7 +141,7 @@ def test_generation_is_greedy(mllm: MLLM, ngram: int) -> None:
     with torch.no_grad():
         expected = slow_greedy(mllm, [1, 5, 6], stop_ids=[STOP], count=12, ngram=ngram)
     ids = torch.tensor([[1, 5, 6]])
-    assert generate(mllm, ids, torch.ones_like(ids, dtype=torch.bool), [STOP], 12, ngram).tolist() == [expected]
+    assert generate(mllm, ids, torch.ones_like(ids, dtype=torch.bool), [STOP], 12, ngram=ngram).tolist() == [expected]
 
 
 def test_no_ngram_is_written_twice(mllm: MLLM) -> None:
@@ -135,8 +151,17 @@ def test_no_ngram_is_written_twice(mllm: MLLM) -> None:
     mask = torch.ones_like(ids, dtype=torch.bool)
     assert generate(constant, ids, mask, [STOP], 6).tolist() == [[0] * 6]
     new = generate(constant, ids, mask, [STOP], 6, ngram=2).tolist()[0]
-    pairs = list(zip(new, new[1:], strict=False))
+    pairs = list(pairwise(new))
     assert len(set(pairs)) == len(pairs) == 5
+
+
+def test_ids_that_are_never_written(mllm: MLLM) -> None:
+    ids = torch.tensor([[1, 5, 6]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    free = generate(mllm, ids, mask, [STOP], 6).tolist()[0]
+    without = generate(mllm, ids, mask, [STOP], 6, never=(free[0], free[2])).tolist()[0]
+    assert not {free[0], free[2]} & set(without)
+    assert len(without) == 6
 
 
 def test_rows_of_a_left_padded_batch_are_written_as_if_alone(mllm: MLLM) -> None:
@@ -169,7 +194,8 @@ def test_blind_model_wants_no_pixels() -> None:
 def test_saved_and_loaded_it_gives_the_same(mllm: MLLM, tmp_path: Path) -> None:
     mllm.save_pretrained(tmp_path)
     loaded = MLLM.from_pretrained(tmp_path)
-    ids, mask = ids_with_image(), torch.ones(2, 8, dtype=torch.bool)
+    ids = ids_with_image()
+    mask = torch.ones_like(ids, dtype=torch.bool)
     assert torch.equal(loaded(loaded.embed(ids, pixels(2)), mask), mllm(mllm.embed(ids, pixels(2)), mask))
     assert loaded.image_patch_id == PATCH
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]

@@ -29,11 +29,11 @@ def test_noisy_latents_come_before_the_source(unet: UNet2DConditionModel) -> Non
 
 def test_everything_it_is_given_counts(unet: UNet2DConditionModel) -> None:
     given = list(inputs())
-    preds = denoise(unet, *given)  # type: ignore[arg-type]
+    preds = denoise(unet, *given)
     for index in range(4):
         changed = list(given)
         changed[index] = given[index] + 1
-        assert not torch.allclose(denoise(unet, *changed), preds, atol=1e-4), index  # type: ignore[arg-type]
+        assert not torch.allclose(denoise(unet, *changed), preds, atol=1e-4), index
 
 
 def test_rows_of_a_batch_do_not_mix(unet: UNet2DConditionModel) -> None:

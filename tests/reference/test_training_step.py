@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mgie_lit.editor import Editor, Objective
-from mgie_lit.testing.tiny_models import random_draws, random_example, tiny_collator, tiny_editor
+from mgie_lit.testing.tiny_models import NUM_IMAGE_PATCHES, random_draws, random_example, tiny_collator, tiny_editor
 from mgie_lit.types import EditDraws, EditExample
 
 CODECS: list[Literal["kl", "patch"]] = ["kl", "patch"]
@@ -29,17 +29,19 @@ def tensor(array: np.ndarray) -> torch.Tensor:
 def slow_states(editor: Editor, example: EditExample) -> tuple[list[int], int, torch.Tensor]:
     """Ids of the sample alone, where its answer begins, and the states after LLaMA's last norm."""
     guide = editor.guide
-    mllm, tokenizer = guide.mllm, guide.prompt.tokenizer  # type: ignore[union-attr]
+    mllm, tokenizer = guide.mllm, guide.prompt.tokenizer
     special = tokenizer.get_vocab()
-    words = tokenizer.encode(f"USER: what will this image be like if ' {example.instruction} '", add_special_tokens=False)
+    words = tokenizer.encode(
+        f"USER: what will this image be like if ' {example.instruction} '", add_special_tokens=False
+    )
     answer = tokenizer.encode(f"ASSISTANT: {example.expressive_instruction}", add_special_tokens=False)
-    patches = [special["<im_patch>"]] * 4
+    patches = [special["<im_patch>"]] * NUM_IMAGE_PATCHES
     ids = [1, *words, special["<im_start>"], *patches, special["<im_end>"], *answer]
     ids += [special[f"[IMG{index}]"] for index in range(8)] + [2]
     marker = len(tokenizer.encode("ASSISTANT:", add_special_tokens=False))
     begin = len(ids) - 9 - (len(answer) - marker)
 
-    pixels = guide.image_processor([example.source], return_tensors="pt")["pixel_values"]  # type: ignore[operator]
+    pixels = guide.image_processor([example.source], return_tensors="pt")["pixel_values"]
     tower = mllm.vision_tower(pixels, output_hidden_states=True).hidden_states[-2][0, 1:]
     table = mllm.language_model.model.embed_tokens.weight
     seen = 0
@@ -64,27 +66,27 @@ def slow_losses(editor: Editor, examples: list[EditExample], draws: EditDraws) -
     """Instruction loss and edit loss of a batch."""
     guide = editor.guide
     head = guide.edit_head
-    table = guide.mllm.language_model.model.embed_tokens.weight  # type: ignore[union-attr]
-    first = guide.prompt.tokenizer.get_vocab()["[IMG0]"]  # type: ignore[union-attr, operator]
+    table = guide.mllm.language_model.model.embed_tokens.weight
+    first = guide.prompt.tokenizer.get_vocab()["[IMG0]"]
     embeddings = table[first : first + 8]
     nats, num_labels, squares = 0.0, 0, []
     for row, example in enumerate(examples):
         ids, begin, hidden = slow_states(editor, example)
         for position in range(begin, len(ids)):
-            scores = guide.mllm.language_model.lm_head(hidden[position - 1]).double()  # type: ignore[union-attr]
+            scores = guide.mllm.language_model.lm_head(hidden[position - 1]).double()
             nats += math.log(sum(math.exp(score) for score in scores.tolist())) - scores[ids[position]].item()
             num_labels += 1
         start = ids.index(first)
-        text = slow_head(head, hidden[start - 1 : start + 7], embeddings)  # type: ignore[arg-type]
-        null = slow_head(head, torch.zeros(8, hidden.shape[1]), embeddings)  # type: ignore[arg-type]
+        text = slow_head(head, hidden[start - 1 : start + 7], embeddings)
+        null = slow_head(head, torch.zeros(8, hidden.shape[1]), embeddings)
         uniform = float(draws.condition_dropout[row])
         condition = null if uniform < 0.10 else text
         keeps_image = not 0.05 <= uniform < 0.15
 
         encode = editor.autoencoder.encode
-        source = encode(tensor(signed_pixels(example.source))).latent_dist.mode() * editor.source_scale  # type: ignore[operator]
-        target = encode(tensor(signed_pixels(example.target))).latent_dist  # type: ignore[operator]
-        scale = editor.autoencoder.config["scaling_factor"]  # type: ignore[index]
+        source = encode(tensor(signed_pixels(example.source))).latent_dist.mode() * editor.source_scale
+        target = encode(tensor(signed_pixels(example.target))).latent_dist
+        scale = editor.autoencoder.config["scaling_factor"]
         clean = (target.mean + target.std * draws.latent_noise[row]) * scale
         alpha = float(editor.scheduler.alphas_cumprod[draws.timesteps[row]])
         noisy = math.sqrt(alpha) * clean + math.sqrt(1 - alpha) * draws.noise[row]
@@ -106,7 +108,7 @@ def test_training_step_equals_the_plain_one(codec: Literal["kl", "patch"]) -> No
     editor = tiny_editor(codec)
     nn.init.normal_(editor.unet.conv_out.weight, std=0.1)  # a fresh affine head would leave the UNet out
     examples = [random_example(index) for index in range(4)]
-    batch = tiny_collator(editor.guide)(examples)  # type: ignore[arg-type]
+    batch = tiny_collator(editor.guide)(examples)
     draws = random_draws(editor, batch)
     draws.condition_dropout = torch.tensor(UNIFORM)
     losses = editor.losses(batch, draws, Objective())

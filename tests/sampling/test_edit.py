@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import EulerAncestralDiscreteScheduler
 from PIL import Image
 
 from mgie_lit.editor import Editor
@@ -69,6 +70,17 @@ def test_a_result_does_not_depend_on_its_neighbours(editor: Editor) -> None:
         assert alone[0].expressive_instruction == together[index].expressive_instruction
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_nor_does_it_with_a_sampler_that_adds_noise() -> None:
+    editor = tiny_editor("kl")
+    editor.scheduler = EulerAncestralDiscreteScheduler.from_config(editor.scheduler.config)
+    source = random_image(16, 16, seed=0)
+    together = edit(editor, [source, source], 1, 2)
+    other = edit(editor, [source, source], 3, 2)
+    assert np.abs(pixels(together[0]) - pixels(other[0])).max() > 10
+    assert np.array_equal(pixels(together[1]), pixels(other[1]))
+
+
 def test_same_seed_same_image_and_another_seed_another(editor: Editor) -> None:
     source = [random_image(16, 16, seed=0)]
     first, again, other = (pixels(edit(editor, source, seed)[0]) for seed in (3, 3, 4))
@@ -110,7 +122,12 @@ def test_latents_replace_the_generators_noise(editor: Editor) -> None:
     latents = torch.stack([torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)])
     generators = [torch.Generator().manual_seed(0)] * 2
     given = edit_images(
-        editor, sources, ["make it warmer", "make it much warmer"], options=OPTIONS, generators=generators, latents=latents
+        editor,
+        sources,
+        ["make it warmer", "make it much warmer"],
+        options=OPTIONS,
+        generators=generators,
+        latents=latents,
     )
     for one, other in zip(drawn, given, strict=True):
         assert np.array_equal(pixels(one), pixels(other))
@@ -137,9 +154,7 @@ def test_latents_have_to_fit(editor: Editor, shape: tuple[int, ...], message: st
 
 def test_numbers_of_images_instructions_and_generators_have_to_agree(editor: Editor) -> None:
     with pytest.raises(ValueError, match=r"as many instructions and generators as images \(1\), got 2 and 1"):
-        edit_images(
-            editor, [random_image(4, 4, seed=0)], ["a", "b"], options=OPTIONS, generators=[torch.Generator()]
-        )
+        edit_images(editor, [random_image(4, 4, seed=0)], ["a", "b"], options=OPTIONS, generators=[torch.Generator()])
 
 
 def test_no_images_no_edits(editor: Editor) -> None:

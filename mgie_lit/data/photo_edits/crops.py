@@ -63,6 +63,9 @@ def crop_pool(split: str, resolution: int, root: str | None = None) -> CropPool:
         resolution: Side of the crops in pixels.
         root: Folder of the user's photographs; None takes the bundled ones.
 
+    Returns:
+        The crops, shared and read-only; at least one.
+
     Raises:
         DataError: A photograph can not be read, or none has enough contrast.
     """

@@ -16,6 +16,9 @@ def example_rng(seed: int, split: str, index: int) -> np.random.Generator:
         split: One of ``SPLITS``.
         index: Position within the split, in ``[0, 2**48)``.
 
+    Returns:
+        A new generator; the same address gives the same numbers.
+
     >>> float(example_rng(0, "train", 3).random()) == float(example_rng(0, "train", 3).random())
     True
     """

@@ -48,6 +48,9 @@ def choose_crop(request: PairRequest, lists: tuple[NDArray[np.intp], ...]) -> in
     Args:
         request: Its ``turn`` decides between the two.
         lists: Crops that may be used, a list a photograph, none of them empty.
+
+    Returns:
+        Position in the pool.
     """
     if request.turn is None:
         sizes = [len(crops) for crops in lists]

@@ -63,6 +63,9 @@ def photographs(split: str, root: str | Path | None = None) -> tuple[Photograph,
         split: ``train``, ``val`` or ``test``.
         root: Folder of the user's photographs; None takes the bundled ones.
 
+    Returns:
+        Paths with name and weight; the same at every call.
+
     Raises:
         DataError: A bundled file is missing, or the folder can not fill every split.
     """
@@ -71,6 +74,12 @@ def photographs(split: str, root: str | Path | None = None) -> tuple[Photograph,
 
 def bundled(split: str) -> tuple[Photograph, ...]:
     """Photographs that scikit-image, scikit-learn and matplotlib bring along; nothing is downloaded or imported.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        6, 1 and 4 photographs; named after their files, without suffix.
 
     Raises:
         DataError: The package or its file is not there; the message says what to install.
@@ -84,6 +93,13 @@ def from_folder(root: str | Path, split: str) -> tuple[Photograph, ...]:
     With sub-folders ``train``, ``val`` and ``test`` these are the splits. Otherwise files are ordered by the hash of
     their relative path; the first 20 % test, the next 10 % validate, at least one each. Adding files can then
     move others to another split: keep sub-folders where splits must stay as they are.
+
+    Args:
+        root: The folder; hidden files and folders in it are left out.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        At least one photograph, named by its path below ``root``; all have the same weight.
 
     Raises:
         DataError: The folder is missing, or leaves a split empty.

@@ -47,6 +47,12 @@ def make_edit(request: PairRequest) -> EditPair:
 def make_repair(request: PairRequest) -> EditPair:
     """A photograph that was spoilt, and the photograph itself: what to do is seen only in the picture.
 
+    Args:
+        request: Its operation is a key of ``FAULTS``; training mirrors half of the photographs.
+
+    Returns:
+        The spoilt photograph as source, the crop itself as target; the expressive instruction names the fault.
+
     Raises:
         DataError: No photograph of the split is well exposed.
     """
@@ -75,6 +81,9 @@ def spoil(image: FloatImage, fault: str, *, strength: float) -> FloatImage:
         image: ``(H, W, 3)`` in [0, 1].
         fault: ``dark``, ``bright``, ``orange``, ``blue`` or ``faded``.
         strength: In [0, 1], from clearly visible to strong.
+
+    Returns:
+        ``(H, W, 3)`` in [0, 1].
     """
     if fault == "dark":
         return gamma(image, _exponent(image, _between(DARK_LEVELS, strength)))

@@ -43,6 +43,9 @@ class EditMix:
             families: Weight of each family, dimensionless, at least 0; what is not named has 0.
             operations: The only operations to use; None uses all of the families with a weight.
 
+        Returns:
+            The mix, its weights scaled to sum 1.
+
         Raises:
             ConfigError: An unknown name, a weight that is no share, or nothing left to draw.
         """

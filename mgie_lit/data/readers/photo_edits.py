@@ -89,6 +89,12 @@ class PhotoEdits(Dataset[EditExample]):
     def __getitem__(self, index: int) -> EditExample:
         """Make the example at ``index``.
 
+        Args:
+            index: In ``[0, len)``; negative ones are not counted from the end.
+
+        Returns:
+            RGB pictures of ``resolution`` squared; the mask (L, 255 = changed) is None where all may change.
+
         Raises:
             IndexError: ``index`` is outside ``[0, len)``.
         """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.evaluation.evaluate import score_in_memory

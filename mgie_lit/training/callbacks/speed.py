@@ -38,6 +38,12 @@ class Speed(lightning.Callback):
             pl_module.log("train/examples_per_second", self._examples / (now - self._since))
             self._since, self._examples = now, 0
 
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stop the clock, as validation does."""
+        self._since, self._examples = None, 0
+
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop the clock; the next step starts it again."""
         self._since, self._examples = None, 0

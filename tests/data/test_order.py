@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgie_lit.data.order import ShuffledOrder
+
+
+def whole(order: ShuffledOrder, epoch: int) -> list[int]:
+    order.set_epoch(epoch)
+    return list(order)
+
+
+def ranks(num_examples: int, world_size: int, *, seed: int = 0, epoch: int = 0) -> list[list[int]]:
+    orders = [ShuffledOrder(num_examples, seed=seed, rank=rank, world_size=world_size) for rank in range(world_size)]
+    return [whole(order, epoch) for order in orders]
+
+
+def test_an_epoch_is_a_permutation_that_changes() -> None:
+    order = ShuffledOrder(50, seed=0)
+    epochs = [whole(order, epoch) for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert all(first != second for first, second in itertools.combinations([*epochs, list(range(50))], 2))
+
+
+def test_it_depends_on_seed_and_epoch_alone() -> None:
+    assert whole(ShuffledOrder(50, seed=3), 2) == whole(ShuffledOrder(50, seed=3), 2)
+    assert whole(ShuffledOrder(50, seed=3), 2) != whole(ShuffledOrder(50, seed=4), 2)
+    assert whole(ShuffledOrder(50, seed=3), 2) != whole(ShuffledOrder(50, seed=2), 3)
+
+
+@given(num_examples=st.integers(1, 60), world_size=st.integers(1, 5), epoch=st.integers(0, 3))
+def test_ranks_do_not_overlap_and_have_equal_shares(num_examples: int, world_size: int, epoch: int) -> None:
+    shares = ranks(num_examples, world_size, epoch=epoch)
+    assert {len(share) for share in shares} == {num_examples // world_size}
+    dealt = [index for share in shares for index in share]
+    assert len(set(dealt)) == len(dealt) == num_examples // world_size * world_size
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_together_go_through_the_order_of_one_process(world_size: int) -> None:
+    """Batch by batch the same examples, whatever the number of processes."""
+    together = [index for turn in zip(*ranks(48, world_size, seed=7), strict=True) for index in turn]
+    assert together == ranks(48, 1, seed=7)[0]
+
+
+@given(
+    num_examples=st.integers(1, 60),
+    world_size=st.integers(1, 4),
+    epoch=st.integers(0, 2),
+    share=st.floats(0, 1),
+)
+def test_a_resumed_epoch_has_what_was_left_of_it(num_examples: int, world_size: int, epoch: int, share: float) -> None:
+    done = int(share * (num_examples // world_size))  # examples of every rank
+    for rank, full in enumerate(ranks(num_examples, world_size, epoch=epoch)):
+        order = ShuffledOrder(num_examples, seed=0, rank=rank, world_size=world_size)
+        order.resume_at(epoch, done * world_size)
+        assert list(order) == full[done:]
+        assert len(order) == len(full)
+        assert whole(order, epoch) == full[done:], "the trainer names the epoch once more when it begins"
+
+
+def test_the_epoch_after_a_resumed_one_is_whole() -> None:
+    order = ShuffledOrder(10, seed=0)
+    order.resume_at(1, 4)
+    assert len(whole(order, 1)) == 6
+    assert whole(order, 2) == whole(ShuffledOrder(10, seed=0), 2)
+    assert len(list(order)) == 10
