@@ -175,7 +175,7 @@ class MGIEPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Name, folder or hub id.
-            **kwargs: As for diffusers' ``DiffusionPipeline.from_pretrained``, e.g. ``torch_dtype``.
+            **kwargs: As for diffusers' ``DiffusionPipeline.from_pretrained``, e.g. ``dtype``.
 
         Returns:
             The pipeline, on the CPU where ``kwargs`` name no other place.

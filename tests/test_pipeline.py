@@ -198,7 +198,7 @@ def test_settings_survive_saving(tmp_path: Path) -> None:
 
 def test_half_precision_weights_edit_too(pipe: MGIEPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
-    half = MGIEPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    half = MGIEPipeline.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half.unet.dtype == half.mllm.dtype == torch.bfloat16
     assert half(random_image(12, 20, seed=0), "warmer", generator=seeded()).images[0].size == (12, 20)
 

@@ -38,7 +38,17 @@ def build_prompt(config: DictConfig) -> EditPrompt:
 
 
 def build_editor(config: DictConfig) -> Editor:
-    """The system of a config with fresh weights drawn from ``seed``."""
+    """The system of a config with fresh weights drawn from ``seed``.
+
+    Args:
+        config: With ``seed``, ``size``, ``model`` and ``sampler``.
+
+    Returns:
+        The editor, on the CPU, in train mode.
+
+    Raises:
+        ConfigError: The parts do not fit together.
+    """
     torch.manual_seed(config.seed)
     make = partial(instantiate, _convert_="all")
     prompt = build_prompt(config)
@@ -49,13 +59,11 @@ def build_editor(config: DictConfig) -> Editor:
         prompt=prompt,
         image_processor=make(config.size.image_processor),
     )
-    editor = Editor(
-        guide,
-        make(config.size.autoencoder),
-        make(config.size.unet),
-        make(config.sampler.scheduler),
-        source_scale=config.size.source_scale,
-    )
+    parts = (make(config.size.autoencoder), make(config.size.unet), make(config.sampler.scheduler))
+    try:
+        editor = Editor(guide, *parts, source_scale=config.size.source_scale)
+    except ValueError as error:
+        raise ConfigError(f"size, sampler: {error}") from error
     if editor.states_affine:
         zero_output(editor.unet)
     return editor
@@ -118,6 +126,11 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
     patterns = config.model.trainable
     if config.trainable not in patterns:
         raise ConfigError(f"trainable: expected one of {', '.join(patterns)}, got {config.trainable}")
+    if (config.objective.loss_align_weight > 0) != bool(config.model.guide.get("align")):
+        raise ConfigError(
+            "objective.loss_align_weight, model.guide.align: expected a weight > 0 together with align=true, got "
+            f"{config.objective.loss_align_weight} and {str(config.model.guide.get('align')).lower()}"
+        )
     return EditModule(
         editor,
         instantiate(config.objective),

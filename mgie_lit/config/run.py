@@ -44,7 +44,6 @@ def train(config: DictConfig) -> float | None:
     resume_step: int | None = None
     if config.resume is None:
         _check_start(config)
-        write_run_files(Path(config.paths.run_dir), config, current_overrides())
     else:
         config = resumed_config(config)
         checkpoint = find_checkpoint(Path(config.paths.run_dir))
@@ -52,9 +51,12 @@ def train(config: DictConfig) -> float | None:
     _silence_known_warnings()
     editor = build_editor(config)
     module = build_module(config, editor)
+    datamodule = build_datamodule(config, editor)
+    if checkpoint is None:  # only now: a config that can not be built leaves nothing behind
+        write_run_files(Path(config.paths.run_dir), config, current_overrides())
     trainer = build_trainer(config, resume_step)
     LOG.info("run directory: %s", config.paths.run_dir)
-    trainer.fit(module, datamodule=build_datamodule(config, editor), ckpt_path=checkpoint, weights_only=True)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     value = trainer.callback_metrics.get(config.optimized_metric)
     return None if value is None else float(value)
 

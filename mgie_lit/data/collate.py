@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mgie_lit.errors import DataError
 from mgie_lit.functional.images import pil_to_unit, to_signed
-from mgie_lit.prompts import EditPrompt
+from mgie_lit.prompts import EditPrompt, PromptRow
 from mgie_lit.types import EditBatch, EditExample
 from mgie_lit.vocabulary import IGNORE_INDEX
 
@@ -45,12 +45,13 @@ class EditCollator:
             The batch in the examples' order; ids and labels are padded on the right.
 
         Raises:
-            DataError: One lacks its target or expressive instruction; the message gives its id.
+            DataError: One lacks its target or expressive instruction, or its instruction is too long; the message gives
+                its id.
         """
         for example in examples:
             _require_labels(example)
         cut = [self.transform(example) for example in examples]
-        rows = [self.prompt.training_row(example.instruction, str(example.expressive_instruction)) for example in cut]
+        rows = [self._row(example) for example in cut]
         lengths = torch.tensor([len(row.input_ids) for row in rows])
         pad_id = int(self.prompt.tokenizer.pad_token_id)
         input_ids = pad_sequence([torch.tensor(row.input_ids) for row in rows], True, pad_id)  # (B, S)
@@ -67,6 +68,12 @@ class EditCollator:
             visual_token_start=torch.tensor([row.visual_token_start for row in rows]),
         )
 
+    def _row(self, example: EditExample) -> PromptRow:
+        try:
+            return self.prompt.training_row(example.instruction, str(example.expressive_instruction))
+        except ValueError as error:
+            raise DataError(f"{example.sample_id}: {error}") from error
+
 
 def _stack(images: list[Image.Image]) -> torch.Tensor:
     """``(B, 3, H, W)`` in [-1, 1]."""
@@ -78,6 +85,6 @@ def _require_labels(example: EditExample) -> None:
         raise DataError(f"{example.sample_id}: training needs a target image, the data set has none for it")
     if example.expressive_instruction is None:
         raise DataError(
-            f"{example.sample_id}: training needs an expressive instruction, the data set has none for it; "
-            "data.expressive=instruction takes the raw words instead"
+            f"{example.sample_id}: training needs an expressive instruction, the data set has none for it; add what "
+            "the result looks like, in words"
         )

@@ -99,6 +99,6 @@ def test_target_is_needed(collator: EditCollator) -> None:
 
 
 def test_expressive_instruction_is_needed(collator: EditCollator) -> None:
-    message = "sample-1: training needs an expressive instruction, .*; data.expressive=instruction takes the raw words"
+    message = "sample-1: training needs an expressive instruction, .*; add what the result looks like"
     with pytest.raises(DataError, match=message):
         collator([random_example(0), replace(random_example(1), expressive_instruction=None)])

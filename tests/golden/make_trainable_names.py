@@ -10,7 +10,7 @@ from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import versions
 from mgie_lit.models.freezing import set_trainable
 
-OVERRIDES = ["size=tiny", "sampler=few_steps", "trainable=paper"]
+OVERRIDES = ["size=tiny", "trainable=paper"]
 FILE = Path(__file__).with_name("trainable_paper_tiny.json")
 
 
