@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import Console
+from rich.progress import Progress
 
 from mgie_lit.errors import ConfigError
 
@@ -24,11 +26,20 @@ class EditModel:
     pipeline: MGIEPipeline
     seed: int
     settings: Mapping[str, Any]  # numbers; None = the model's own default
+    has_bar: bool = False  # whether denoising shows a progress bar on stderr
 
     def edit(self, image: Image.Image, instruction: str) -> tuple[Image.Image, str]:
         """The edited image and the expressive instruction."""
         generator = torch.Generator().manual_seed(self.seed)  # on the CPU, so that all devices draw the same noise
-        out = self.pipeline(image=image, instruction=instruction, generator=generator, **self.settings)
+        with Progress(console=Console(stderr=True), transient=True, disable=not self.has_bar) as progress:
+            task = progress.add_task("denoising", total=None)
+
+            def on_step(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            out = self.pipeline(
+                image=image, instruction=instruction, generator=generator, on_step=on_step, **self.settings
+            )
         return out.images[0], out.expressive_instructions[0]
 
 
@@ -50,8 +61,7 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
 
     pipeline = load_pipeline(model)
     pipeline.to(chosen)
-    pipeline.set_progress_bar_config(disable=not has_bar)  # type: ignore[no-untyped-call]
-    return EditModel(pipeline, seed, settings)
+    return EditModel(pipeline, seed, settings, has_bar)
 
 
 def choose_device(name: str | None) -> torch.device:
