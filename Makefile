@@ -9,6 +9,8 @@ BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.stamp
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
+MAKEFLAGS += --no-print-directory
+
 .DEFAULT_GOAL := help
 .PHONY: help setup quickstart smoke format check test test-all test-faults bench
 
@@ -49,5 +51,5 @@ test-all: setup  ## Every test, the slow ones too
 test-faults: setup  ## Only the tests of error messages and broken files
 	$(PYTEST) -m faults
 
-bench: setup  ## Every benchmark in benchmarks/
+bench: setup  ## Every *.py in benchmarks/
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done

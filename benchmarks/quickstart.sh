@@ -13,8 +13,8 @@ mkdir -p runs/quickstart
 run=$PWD/runs/quickstart/$(date +%Y-%m-%d_%H-%M-%S)
 mkdir "$run" # fails rather than write into an older run
 
-"$MGIE" train "experiment=$experiment" "paths.run_dir=$run/train"
-"$MGIE" eval "checkpoint=$run/train" data=photo_edits metrics=expressive "paths.run_dir=$run/eval"
+"$MGIE" train "experiment=$experiment" "paths.run_dir='$run/train'"
+"$MGIE" eval "checkpoint='$run/train'" data=photo_edits metrics=expressive "paths.run_dir='$run/eval'"
 
 # A photograph that scikit-learn brings along and that photo_edits keeps for the test split.
 photo=$("$PYTHON" -c 'from importlib.resources import files; print(files("sklearn.datasets") / "images" / "flower.jpg")')

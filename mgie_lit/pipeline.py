@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -15,9 +16,11 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
+from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError
 from mgie_lit.guides.mllm import MLLMGuide
@@ -27,7 +30,18 @@ from mgie_lit.prompts import EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, Transfer, edit_images
 
 TINY = "tiny"
+INDEX_FILE = "model_index.json"
 TINY_DIR = Path(__file__).parent / "assets" / "tiny"
+_LOAD_ERRORS = (  # what the libraries raise over missing, damaged or foreign part files
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    SafetensorError,
+)
 
 
 @dataclass
@@ -181,10 +195,18 @@ class MGIEPipeline(DiffusionPipeline):
             The pipeline, on the CPU where ``kwargs`` name no other place.
 
         Raises:
-            CheckpointError: There is no such folder, or it holds no pipeline; the message says what to do.
+            CheckpointError: There is no such folder, or it holds no whole pipeline of this kind; the message says what
+                to do.
         """
         folder = _local_folder(str(pretrained_model_name_or_path))
-        pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
+        _check_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__})
+        try:
+            pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
+        except _LOAD_ERRORS as error:
+            raise CheckpointError(
+                f"model {folder}: expected whole files of every part, as save_pretrained writes them, can not load "
+                f"them ({_first_line(error)}); copy or export the folder again"
+            ) from error
         return pipeline
 
     @torch.no_grad()
@@ -203,7 +225,7 @@ class MGIEPipeline(DiffusionPipeline):
         """Edit one image or several.
 
         Args:
-            image: RGB image(s) of any size; other modes are converted.
+            image: Image(s) of any size and mode; EXIF orientation is applied, transparency laid on white.
             instruction: What to do, one for each image (a single one holds for all).
             num_inference_steps: Denoising steps; None = the model's default.
             guidance_scale: Weight of the instruction; None = the model's default.
@@ -213,9 +235,10 @@ class MGIEPipeline(DiffusionPipeline):
             on_step: Called with (steps done, steps in all).
 
         Returns:
-            Images of the sources' sizes, and the expressive instructions.
+            Images of the upright sources' sizes, and the expressive instructions.
 
         Raises:
+            ConfigError: There are more steps than the scheduler has timesteps, or an instruction is too long.
             ValueError: An argument is out of its range or the numbers of images and instructions differ.
         """
         images = [image] if isinstance(image, Image.Image) else list(image)
@@ -227,7 +250,7 @@ class MGIEPipeline(DiffusionPipeline):
         }
         edited = edit_images(
             self.editor,
-            [picture.convert("RGB") for picture in images],
+            [to_rgb(upright(picture)) for picture in images],
             instructions,
             options=replace(self.options, **{key: value for key, value in changes.items() if value is not None}),
             generators=_one_for_each(generator, len(images)),
@@ -252,22 +275,43 @@ def _one_for_each(generator: torch.Generator | Sequence[torch.Generator] | None,
 def _local_folder(name: str) -> Path:
     """Folder of a pipeline; a hub id is downloaded, because the user named it."""
     if name == TINY:
-        if not (TINY_DIR / "model_index.json").is_file():
+        if not (TINY_DIR / INDEX_FILE).is_file():
             raise CheckpointError(
                 "model 'tiny': expected its weights inside the package, found none; train them with "
                 "`mgie train experiment=tiny` and name the run directory instead"
             )
         return TINY_DIR
     folder = Path(name).expanduser()
-    if (folder / "model_index.json").is_file():
+    if (folder / INDEX_FILE).is_file():
         return folder
     if folder.exists():
-        raise CheckpointError(f"model {name}: expected a folder with model_index.json; export one with save_pretrained")
+        raise CheckpointError(f"model {name}: expected a folder with {INDEX_FILE}; export one with save_pretrained")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
             f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing"
         )
     return _download(name)
+
+
+def _check_index(path: Path, class_names: set[str]) -> None:
+    """Whether the index names this pipeline; diffusers would go on with another one's parts."""
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: expected a JSON file as save_pretrained writes it, can not read it ({_first_line(error)}); copy "
+            "or export the folder again"
+        ) from error
+    found = index.get("_class_name") if isinstance(index, dict) else type(index).__name__
+    if found not in class_names:
+        raise CheckpointError(
+            f"{path}: expected the index of a {MGIEPipeline.__name__}, got {found}; name a folder that "
+            "save_pretrained wrote, or a run directory"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _download(hub_id: str) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from transformers import AutoTokenizer
 
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.vocabulary import (
     IGNORE_INDEX,
     IMAGE_END_TOKEN,
@@ -102,11 +102,27 @@ class EditPrompt:
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
     def prompt_ids(self, instruction: str) -> list[int]:
-        """Ids from ``<s>`` to ``ASSISTANT:``, what the MLLM reads before it writes."""
+        """Ids from ``<s>`` to ``ASSISTANT:``, what the MLLM reads before it writes.
+
+        Args:
+            instruction: The user's words.
+
+        Returns:
+            The prompt, short enough for the visual and end tokens to fit ``max_length`` too.
+
+        Raises:
+            ConfigError: The instruction is too long for that.
+        """
         words = self.encode(f"{self.system} USER: {self.query.format(instruction=instruction)}".lstrip())
         image_and_words = [self.image_ids, words] if self.image_first else [words, self.image_ids]
         answer_marker = self.encode("ASSISTANT:")
-        return [self.tokenizer.bos_token_id, *image_and_words[0], *image_and_words[1], *answer_marker]
+        prompt = [self.tokenizer.bos_token_id, *image_and_words[0], *image_and_words[1], *answer_marker]
+        if (length := len(prompt) + NUM_VISUAL_TOKENS + 1) > self.max_length:
+            raise ConfigError(
+                f"instruction: expected at most {self.max_length} tokens with image and visual tokens, got {length}: "
+                f"{instruction[:60]!r}; shorten it, or train with a larger max_length"
+            )
+        return prompt
 
     def training_row(self, instruction: str, expressive_instruction: str) -> PromptRow:
         """Ids and labels of a whole conversation.
@@ -119,15 +135,10 @@ class EditPrompt:
             The row, at most ``max_length`` ids.
 
         Raises:
-            ValueError: The instruction alone leaves no room for the visual tokens within ``max_length``.
+            ConfigError: The instruction alone leaves no room for the visual tokens within ``max_length``.
         """
         prompt = self.prompt_ids(instruction)
         room = self.max_length - len(prompt) - NUM_VISUAL_TOKENS - 1
-        if room < 0:
-            raise ValueError(
-                f"instruction: expected at most {self.max_length} tokens with image and visual tokens, got "
-                f"{self.max_length - room}: {instruction[:60]!r}; shorten it or raise max_length"
-            )
         marker = self.encode("ASSISTANT:")
         written = self.encode(f"ASSISTANT: {expressive_instruction}")[len(marker) :][:room]
         answer = [*written, *self.visual_ids, self.tokenizer.eos_token_id]

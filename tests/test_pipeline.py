@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from PIL import Image
 from torch import nn
 
 from mgie_lit.errors import CheckpointError
@@ -42,6 +44,14 @@ def pipe() -> MGIEPipeline:
     return make_pipeline("kl")
 
 
+@pytest.fixture(scope="module")
+def export(pipe: MGIEPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pipeline; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("export")
+    pipe.save_pretrained(folder)
+    return folder
+
+
 def make_pipeline(codec: Any) -> MGIEPipeline:  # noqa: ANN401
     editor = tiny_editor(codec)
     nn.init.normal_(editor.unet.conv_out.weight, std=0.1)  # a fresh affine head would hide the noise
@@ -66,6 +76,48 @@ def test_other_modes_are_converted(pipe: MGIEPipeline, mode: str) -> None:
     edited = pipe(image, "make it warmer", generator=seeded()).images[0]
     expected = pipe(image.convert("RGB"), "make it warmer", generator=seeded()).images[0]
     assert np.array_equal(np.asarray(edited), np.asarray(expected))
+
+
+def deep_image() -> Image.Image:
+    """A 16-bit ramp: plain conversion clips all above 255 to white."""
+    return Image.fromarray(np.linspace(0, 65535, 12 * 20).reshape(12, 20).astype(np.uint16))
+
+
+def glass_image() -> Image.Image:
+    """Black and wholly transparent: plain conversion gives black."""
+    return Image.new("RGBA", (20, 12), (0, 0, 0, 0))
+
+
+def turned_image() -> Image.Image:
+    """Stored on its side; EXIF says how it is to be seen."""
+    image = random_image(20, 12, seed=0)
+    image.getexif()[0x0112] = 6  # a quarter turn
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (deep_image(), deep_image().point(lambda value: value / 257).convert("L").convert("RGB")),
+        (glass_image(), Image.new("RGB", (20, 12), "white")),
+        (turned_image(), random_image(20, 12, seed=0).transpose(Image.Transpose.ROTATE_270)),
+    ],
+    ids=["16 bit", "transparent", "exif"],
+)
+def test_images_are_edited_as_they_are_seen(
+    monkeypatch: pytest.MonkeyPatch, pipe: MGIEPipeline, image: Image.Image, seen: Image.Image
+) -> None:
+    given: list[Image.Image] = []
+
+    def spy(editor: Any, sources: list[Image.Image], *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        given.extend(sources)
+        return edit_images(editor, sources, *arguments, **options)
+
+    monkeypatch.setattr("mgie_lit.pipeline.edit_images", spy)
+    (edited,) = pipe(image, "make it warmer", generator=seeded()).images
+    assert edited.size == given[0].size == seen.size
+    assert np.abs(np.asarray(given[0], dtype=int) - np.asarray(seen, dtype=int)).max() <= 1
+    assert np.abs(np.asarray(image.convert("RGB").resize(seen.size), dtype=int) - np.asarray(seen, dtype=int)).max() > 9
 
 
 def test_it_edits_as_the_editor_does(pipe: MGIEPipeline) -> None:
@@ -208,8 +260,55 @@ def test_pickled_weights_are_not_loaded(pipe: MGIEPipeline, tmp_path: Path) -> N
     weights = next((tmp_path / "edit_head").glob("*.safetensors"))
     torch.save(pipe.edit_head.state_dict(), weights.with_suffix(".bin"))
     weights.unlink()
-    with pytest.raises(OSError, match=r"diffusion_pytorch_model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"expected whole files .*diffusion_pytorch_model\.safetensors"):
         MGIEPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "{",
+            r"model_index\.json: expected a JSON file as save_pretrained writes it, can not read it \(Expecting prop",
+        ),
+        (b"\xff\xfe", r"model_index\.json: expected a JSON file .*'utf-8' codec can't decode byte 0xff"),
+        ("[]", r"model_index\.json: expected the index of a MGIEPipeline, got list; name a folder"),
+        ("{}", r"model_index\.json: expected the index of a MGIEPipeline, got None"),
+        ('{"_class_name": "FluxPipeline"}', r"expected the index of a MGIEPipeline, got FluxPipeline"),
+    ],
+)
+def test_an_index_that_is_damaged_or_another_pipelines(content: str | bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(CheckpointError, match=message):
+        MGIEPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage", "list"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edit_head/config.json",
+        "edit_head/diffusion_pytorch_model.safetensors",
+        "image_processor/preprocessor_config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer.json",
+    ],
+)
+def test_a_part_s_file_that_is_missing_or_damaged(
+    export: Path, name: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "copy"
+    shutil.copytree(export, folder)
+    file = folder / name
+    whole = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"\x80{garbage", "list": b"[1]"}[damage])
+    with pytest.raises(CheckpointError, match=r"copy: expected whole files of every part.*copy or export the folder"):
+        MGIEPipeline.from_pretrained(folder)
 
 
 def test_an_editor_without_mllm_is_no_such_pipeline() -> None:

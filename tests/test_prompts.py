@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.prompts import SMALL_TOKENIZER_DIR, EditPrompt, add_edit_tokens, load_tokenizer
 from mgie_lit.testing.tiny_models import NUM_IMAGE_PATCHES, tiny_prompt
 from mgie_lit.vocabulary import IGNORE_INDEX, IMAGE_TOKENS, NUM_VISUAL_TOKENS, VISUAL_TOKENS
@@ -96,11 +96,15 @@ def test_an_instruction_that_just_fits_leaves_no_words() -> None:
     assert row.input_ids == [*prompt.prompt_ids("warmer"), *prompt.visual_ids, prompt.tokenizer.eos_token_id]
 
 
+@pytest.mark.faults
 def test_an_instruction_without_room_for_the_visual_tokens() -> None:
     length = len(tiny_prompt().prompt_ids("warmer")) + NUM_VISUAL_TOKENS
     message = rf"expected at most {length} tokens with image and visual tokens, got {length + 1}: 'warmer'; shorten it"
-    with pytest.raises(ValueError, match=message):
-        tiny_prompt(max_length=length).training_row("warmer", "warm light")
+    prompt = tiny_prompt(max_length=length)
+    with pytest.raises(ConfigError, match=message):
+        prompt.training_row("warmer", "warm light")
+    with pytest.raises(ConfigError, match=message):
+        prompt.prompt_ids("warmer")
 
 
 def test_decoding_stops_at_the_first_visual_or_end_token(prompt: EditPrompt) -> None:

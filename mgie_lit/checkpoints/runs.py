@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,22 @@ SUFFIX = ".ckpt"
 CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
 EDITOR_PREFIX = "editor."
+_READ_ERRORS = (  # what torch's unpickler raises over bytes that are no checkpoint
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -55,8 +73,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        first_line = str(error).strip().split("\n")[0]
+    except _READ_ERRORS as error:
+        first_line = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path}: expected a checkpoint of a training run, can not read it: {first_line}"
         ) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   mgie edit photo.jpg "make it brighter"
-  mgie edit photo.jpg "turn it to black and white" -o grey.png --model runs/export --steps 20 --seed 3
+  mgie edit photo.jpg "turn it to black and white" -o grey.png --model runs/train/<time> --steps 20 --seed 3
   mgie edit --batch photos/metadata.jsonl --out-dir edited
 
 A row of the batch file: {"source_file_name": "a.jpg", "instruction": "make it brighter", "id": "a"}; paths are
@@ -121,7 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="OUT", help="a new image file; default: <image's stem>_edited.png, here")
     add("--batch", metavar="FILE", help="metadata.jsonl with a row an edit")
     add("--out-dir", metavar="DIR", help="where --batch writes <id>.png")
-    add("--model", default="tiny", metavar="M", help="tiny (ships with mgie_lit), an export folder or a hub id")
+    model_help = "tiny (ships with mgie_lit), a run directory, a .ckpt file, an export folder or a hub id"
+    add("--model", default="tiny", metavar="M", help=model_help)
     add("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
     add("--guidance-scale", type=float, metavar="X", help="weight of the instruction; default: the model's own")
     add("--image-guidance-scale", type=float, metavar="X", help="weight of the image; default: the model's own")

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from mgie_lit.errors import ConfigError
+from mgie_lit.config.devices import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
     """Load a pipeline for editing.
 
     Args:
-        model: ``tiny``, an export folder or a hub id.
+        model: ``tiny``, a run directory, a ``.ckpt`` file, an export folder or a hub id.
         device: As `choose_device` takes it.
         seed: Of the noise, 0 or more.
         has_bar: Whether denoising shows a progress bar.
@@ -62,37 +62,3 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
     pipeline = load_pipeline(model)
     pipeline.to(chosen)
     return EditModel(pipeline, seed, settings, has_bar)
-
-
-def choose_device(name: str | None) -> torch.device:
-    """The device to run on.
-
-    Args:
-        name: E.g. ``cpu`` or ``cuda:1``; None takes the GPU where there is one.
-
-    Returns:
-        A device that this machine has.
-
-    Raises:
-        ConfigError: The machine has no such device.
-    """
-    available = available_devices()
-    if name is None:
-        return torch.device(available[0])
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is not None:
-        wanted = f"{device.type}:{device.index or 0}" if device.type == "cuda" else str(device)
-        if wanted in available:
-            return device
-    raise ConfigError(f"--device: expected one of {', '.join(available)}, got {name}")
-
-
-def available_devices() -> list[str]:
-    """Devices of this machine, the fastest first."""
-    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        names.append("mps")
-    return [*names, "cpu"]

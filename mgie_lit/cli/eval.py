@@ -20,8 +20,8 @@ The evaluation gets its own directory, runs/eval/<time>, which is printed last.
 
 examples:
   mgie eval checkpoint=runs/train/<time>
-  mgie eval checkpoint=tiny data=imagefolder data.root=my_photos
-  mgie eval predictions=outputs data=magicbrush data.root=data/magicbrush metrics=magicbrush
+  mgie eval checkpoint=tiny data=photo_edits data.root=my_photos
+  mgie eval predictions=outputs data=photo_edits_mixed metrics=pixel
 """
 
 

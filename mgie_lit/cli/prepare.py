@@ -16,7 +16,7 @@ is printed last.
 
 examples:
   mgie prepare preview data=photo_edits preview.count=40
-  mgie prepare preview data=imagefolder data.root=my_photos preview.split=test preview.path=sheet.png
+  mgie prepare preview data=photo_edits_mixed data.root=my_photos preview.split=test preview.path=sheet.png
 """
 
 
@@ -33,7 +33,7 @@ def run(argv: list[str]) -> None:
         sys.stdout.write(overrides_help(HELP, has_flags=False))
         return
     if not argv or argv[0] != "preview":
-        raise ConfigError(f"mgie prepare: expected preview, got {argv[0] if argv else 'nothing'}; see --help")
+        raise ConfigError(f"expected preview, got {argv[0] if argv else 'nothing'}; see --help")
     _preview(argv[1:])
 
 

@@ -19,22 +19,26 @@ class ValueRange:
     above: float = -math.inf  # exclusive
     at_least: float = -math.inf
     at_most: float = math.inf
+    below: float = math.inf  # exclusive
     whole: bool = False  # whole numbers only
-    or_exactly: float | None = None  # one more value that has a meaning of its own, e.g. -1 for "no limit"
+    or_exactly: float | str | None = None  # one more value that has a meaning of its own, e.g. -1 for "no limit"
+    count: int | None = None  # a list of this many such numbers instead of one
 
     def fault(self, value: Any) -> str | None:  # noqa: ANN401 - any YAML value
         """What is wrong with ``value``, or None; a value of null is never wrong."""
         if value is None:
             return None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_number and (value == self.or_exactly or self._holds(value)):
+        values = value if self.count is not None and isinstance(value, list) else [value]
+        if len(values) == (self.count or 1) and all(map(self._holds, values)):
             return None
         return f"expected {self}, got {value!r}"
 
-    def _holds(self, value: float) -> bool:
-        return (
+    def _holds(self, value: Any) -> bool:  # noqa: ANN401
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return isinstance(value, str) and value == self.or_exactly
+        return value == self.or_exactly or (
             math.isfinite(value)
-            and self.above < value
+            and self.above < value < self.below
             and self.at_least <= value <= self.at_most
             and (not self.whole or value == int(value))
         )
@@ -42,11 +46,13 @@ class ValueRange:
     def __str__(self) -> str:
         limits = [
             f"{sign} {limit:g}"
-            for sign, limit in ((">", self.above), (">=", self.at_least), ("<=", self.at_most))
+            for sign, limit in ((">", self.above), (">=", self.at_least), ("<=", self.at_most), ("<", self.below))
             if math.isfinite(limit)
         ]
-        text = f"a {'whole ' if self.whole else ''}number {' and '.join(limits)}".rstrip()
-        return text if self.or_exactly is None else f"{text}, or {self.or_exactly:g}"
+        kind = f"{'whole ' if self.whole else ''}number"
+        noun = f"a {kind}" if self.count is None else f"{self.count} {kind}s"
+        text = f"{noun} {' and '.join(limits)}".rstrip()
+        return text if self.or_exactly is None else f"{text}, or {self.or_exactly}"
 
 
 RANGES = (
@@ -58,22 +64,29 @@ RANGES = (
     ValueRange("optimizer.lr_scale.*", at_least=0),
     ValueRange("optimizer.weight_decay", at_least=0),
     ValueRange("optimizer.eps", at_least=0),
+    ValueRange("optimizer.betas", at_least=0, below=1, count=2),
     ValueRange("schedule.*_steps", at_least=0, whole=True),
     ValueRange("schedule.*_ratio", at_least=0, at_most=1),
     ValueRange("objective.*_prob", at_least=0, at_most=1),
     ValueRange("objective.*_weight", at_least=0),
+    ValueRange("objective.target_variance", above=0),
     ValueRange("trainer.max_steps", at_least=1, whole=True, or_exactly=-1),
     ValueRange("trainer.max_epochs", at_least=1, whole=True, or_exactly=-1),
     ValueRange("trainer.accumulate_grad_batches", at_least=1, whole=True),
     ValueRange("trainer.gradient_clip_val", at_least=0),
     ValueRange("trainer.log_every_n_steps", at_least=1, whole=True),
     ValueRange("trainer.num_nodes", at_least=1, whole=True),
+    ValueRange("trainer.devices", at_least=1, whole=True, or_exactly="auto"),
+    ValueRange("trainer.val_check_interval", above=0),
+    ValueRange("trainer.limit_val_batches", at_least=0),
     ValueRange("callbacks.checkpoint.every_n_train_steps", at_least=0, whole=True),
     ValueRange("callbacks.checkpoint.save_top_k", at_least=-1, whole=True),
     ValueRange("callbacks.evaluate.num_*", at_least=0, whole=True),
     ValueRange("data*.batch_size", at_least=1, whole=True),
     ValueRange("data*.num_workers", at_least=0, whole=True),
     ValueRange("data.num_examples*", at_least=1, whole=True),
+    ValueRange("data.reader.seed", at_least=0, whole=True),
+    ValueRange("data.reader.families.*", at_least=0),
     ValueRange("*.num_inference_steps", at_least=1, whole=True),
     ValueRange("*.guidance_scale", at_least=0),
     ValueRange("*.image_guidance_scale", at_least=0),

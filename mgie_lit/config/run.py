@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
 from mgie_lit.config.build import (
@@ -19,11 +22,23 @@ from mgie_lit.config.build import (
     build_trainer,
     load_pipeline,
 )
-from mgie_lit.config.runs import current_overrides, read_run_config, resolved, write_run_files
+from mgie_lit.config.devices import choose_device
+from mgie_lit.config.resume import resumed_config
+from mgie_lit.config.runs import (
+    CONFIG_FILE,
+    check_free,
+    current_overrides,
+    remove_run_files,
+    resolved,
+    write_run_files,
+)
 from mgie_lit.errors import ConfigError
 from mgie_lit.evaluation.evaluate import evaluate
 from mgie_lit.evaluation.intervals import Bootstrap
 from mgie_lit.evaluation.systems import EditorSystem, EditSystem, PredictionFolder
+
+if TYPE_CHECKING:
+    import lightning
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +50,7 @@ def train(config: DictConfig) -> float | None:
         config: Composed from ``train.yaml``; with ``resume`` that run's own, with what was typed on top, is used.
 
     Returns:
-        ``optimized_metric`` at the end, for sweeps; None where it was never logged.
+        ``optimized_metric`` at the end, for sweeps; None (with a warning) where it was never logged.
 
     Raises:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
@@ -43,32 +58,29 @@ def train(config: DictConfig) -> float | None:
     checkpoint: Path | None = None
     resume_step: int | None = None
     if config.resume is None:
-        _check_start(config)
+        check_free(Path(config.paths.run_dir))
     else:
-        config = resumed_config(config)
+        config = resumed_config(config, current_overrides())
         checkpoint = find_checkpoint(Path(config.paths.run_dir))
         resume_step = int(load_checkpoint(checkpoint)["global_step"])
+    _check_start(config)
     _silence_known_warnings()
     editor = build_editor(config)
     module = build_module(config, editor)
+    module.make_optimizer(editor.named_parameters())  # a recipe that can not be followed is known now, not in `fit`
     datamodule = build_datamodule(config, editor)
-    if checkpoint is None:  # only now: a config that can not be built leaves nothing behind
-        write_run_files(Path(config.paths.run_dir), config, current_overrides())
     trainer = build_trainer(config, resume_step)
-    LOG.info("run directory: %s", config.paths.run_dir)
-    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    value = trainer.callback_metrics.get(config.optimized_metric)
-    return None if value is None else float(value)
-
-
-def resumed_config(config: DictConfig) -> DictConfig:
-    """The interrupted run's own config; what was typed beside ``resume`` is put on top of it."""
-    stored = read_run_config(Path(config.resume))
-    changes = [text for text in current_overrides() if not text.lstrip("+").startswith("resume=")]
-    merged = OmegaConf.merge(stored, OmegaConf.from_dotlist(changes))
-    assert isinstance(merged, DictConfig)
-    merged.paths.run_dir = str(config.resume)
-    return merged
+    run_dir = Path(config.paths.run_dir)
+    if checkpoint is None:
+        write_run_files(run_dir, config, current_overrides())
+    LOG.info("run directory: %s", run_dir)
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Exception:
+        if checkpoint is None and trainer.global_step == 0:  # the same directory can be used once the cause is gone
+            remove_run_files(run_dir)
+        raise
+    return _optimized_value(trainer, config.optimized_metric)
 
 
 def evaluate_run(config: DictConfig) -> Path:
@@ -81,7 +93,7 @@ def evaluate_run(config: DictConfig) -> Path:
         The evaluation's own directory.
 
     Raises:
-        MGIEError: Config, data, checkpoint or predictions can not be used.
+        MGIEError: Config, data, checkpoint or predictions can not be used; nothing was overwritten.
     """
     if (config.checkpoint is None) == (config.predictions is None):
         raise ConfigError(
@@ -92,6 +104,7 @@ def evaluate_run(config: DictConfig) -> Path:
             f"num_seeds: expected 1 for a folder of predictions, which is one edit a sample, got {config.num_seeds}"
         )
     out_dir = Path(config.paths.run_dir)
+    check_free(out_dir)
     dataset = build_dataset(config, config.split)
     metrics = build_metrics(config)
     system, source, sampling = _build_system(config)
@@ -107,7 +120,7 @@ def evaluate_run(config: DictConfig) -> Path:
         progress=True,
         bootstrap=Bootstrap(seed=config.seed),
     )
-    write_run_files(out_dir, config, current_overrides(), beside_results=True)
+    write_run_files(out_dir, config, current_overrides())
     return out_dir
 
 
@@ -116,10 +129,38 @@ def _build_system(config: DictConfig) -> tuple[EditSystem, dict[str, object], di
     if config.predictions is not None:
         system = PredictionFolder(config.predictions, allow_missing=config.allow_missing)
         return system, {"predictions": str(config.predictions)}, {}
-    pipeline = load_pipeline(str(config.checkpoint)).to(config.device)
+    device = choose_device(config.device, option="device")
+    pipeline = load_pipeline(str(config.checkpoint)).to(device)
     changes = {key: value for key, value in config.sampling.items() if value is not None}
     options = replace(pipeline.options, **changes)
-    return EditorSystem(pipeline.editor, options), {"checkpoint": str(config.checkpoint)}, asdict(options)
+    if options.resolution != config.size.resolution:
+        LOG.warning(
+            "the model works at %s px, data that makes its own images makes them at %s px; give size.resolution=%s",
+            options.resolution,
+            config.size.resolution,
+            options.resolution,
+        )
+    return EditorSystem(pipeline.editor, options), _describe(str(config.checkpoint)), asdict(options)
+
+
+def _describe(model: str) -> dict[str, object]:
+    """Which weights a name stood for: the file, its step and its hash, where it is a run's."""
+    path = Path(model).expanduser()
+    if not (path.is_file() or (path / CONFIG_FILE).is_file()):
+        return {"checkpoint": model}
+    file = find_checkpoint(path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    step = int(load_checkpoint(file)["global_step"])
+    return {"checkpoint": model, "file": str(file), "global_step": step, "sha256": digest}
+
+
+def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:
+    value = trainer.callback_metrics.get(name)
+    if value is None:
+        known: Sequence[str] = sorted(trainer.callback_metrics)
+        LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(known))
+        return None
+    return float(value)
 
 
 def _check_start(config: DictConfig) -> None:
@@ -127,6 +168,10 @@ def _check_start(config: DictConfig) -> None:
         raise ConfigError(
             "size: expected weights to start from, these sizes are trained from published ones, which this version can "
             "not load yet; size.from_scratch=true starts from random weights"
+        )
+    if config.trainer.devices != 1:
+        raise ConfigError(
+            f"trainer.devices: expected 1, got {config.trainer.devices}; this version trains in one process"
         )
 
 

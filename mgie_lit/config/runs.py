@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 CONFIG_FILE, OVERRIDES_FILE, VERSIONS_FILE = "config.yaml", "overrides", "versions.json"
 RUN_FILES = (CONFIG_FILE, OVERRIDES_FILE, VERSIONS_FILE)
-_RESULTS = ("checkpoints", "metrics.csv", "metrics.json", "per_sample.parquet", "images")
+_RESULTS = (
+    "checkpoints",
+    "metrics.csv",
+    "metrics.json",
+    "per_sample.parquet",
+    "grid.png",
+    "images",
+    "sources",
+    "targets",
+)
 _RECORDED_PACKAGES = (
     "torch",
     "lightning",
@@ -40,26 +49,31 @@ _RECORDED_PACKAGES = (
 )
 
 
-def write_run_files(
-    run_dir: Path, config: DictConfig, overrides: Sequence[str], *, beside_results: bool = False
-) -> None:
-    """Record a new run: ``config.yaml`` (fully resolved), ``overrides`` and ``versions.json``.
+def check_free(run_dir: Path) -> None:
+    """Make sure that a job can have a directory: nothing of a run or an evaluation lies in it.
 
     Args:
-        run_dir: The run's directory; it is made where it is missing.
-        config: The composed config.
-        overrides: What was typed, e.g. `current_overrides`.
-        beside_results: The directory may hold results already, those of this very job.
+        run_dir: Where the job is to write; it need not exist.
 
     Raises:
-        ConfigError: ``run_dir`` is another run's directory; nothing was written.
+        ConfigError: ``run_dir`` is another job's directory.
+    """
+    _refuse(run_dir, (*RUN_FILES, *_RESULTS))
+
+
+def write_run_files(run_dir: Path, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Record a run: ``config.yaml`` (fully resolved), ``overrides`` and ``versions.json``; none is ever replaced.
+
+    Args:
+        run_dir: The run's directory (see `check_free`); it is made where it is missing.
+        config: The composed config.
+        overrides: What was typed, e.g. `current_overrides`.
+
+    Raises:
+        ConfigError: Another run is recorded in ``run_dir``.
     """
     content = resolved(config)
-    taken = next(
-        (name for name in (*RUN_FILES, *(() if beside_results else _RESULTS)) if (run_dir / name).exists()), None
-    )
-    if taken is not None:
-        raise _occupied(run_dir, taken)
+    _refuse(run_dir, RUN_FILES)
     texts = {
         CONFIG_FILE: OmegaConf.to_yaml(OmegaConf.create(content)),  # first: it claims the directory
         OVERRIDES_FILE: yaml.safe_dump(list(overrides), allow_unicode=True),
@@ -70,6 +84,12 @@ def write_run_files(
             publish_text(run_dir / name, text)
         except FileExistsError:  # another process was faster
             raise _occupied(run_dir, name) from None
+
+
+def remove_run_files(run_dir: Path) -> None:
+    """Give a directory back that `write_run_files` has just claimed for a job that could not begin."""
+    for name in RUN_FILES:
+        (run_dir / name).unlink(missing_ok=True)
 
 
 def read_run_config(run_dir: Path) -> DictConfig:
@@ -87,6 +107,8 @@ def read_run_config(run_dir: Path) -> DictConfig:
     missing = [name for name in RUN_FILES if not (run_dir / name).is_file()]
     if missing:
         state = "a folder without " + ", ".join(missing) if run_dir.is_dir() else "no folder"
+        if run_dir.is_file():
+            state = "a file; name the run's directory"
         raise CheckpointError(
             f"{run_dir}: not a run directory: expected one with {', '.join(RUN_FILES)}, as `mgie train` makes it, "
             f"got {state}"
@@ -163,6 +185,12 @@ def _installed_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _refuse(run_dir: Path, names: Sequence[str]) -> None:
+    taken = next((name for name in names if (run_dir / name).exists()), None)
+    if taken is not None:
+        raise _occupied(run_dir, taken)
 
 
 def _occupied(run_dir: Path, name: str) -> ConfigError:

@@ -44,7 +44,7 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, draft_size: in
                 if draft_size is not None:
                     image.draft(None, (draft_size, draft_size))
                 image.load()
-                return to_rgb(_upright(image))
+                return to_rgb(upright(image))
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path}: expected an image, got a file in no format that Pillow knows; replace or remove it"
@@ -75,6 +75,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned by its EXIF orientation; unreadable EXIF counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image
+
+
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DataError(f"{path}: expected an image file, got a folder; name a file inside it")
@@ -90,14 +98,6 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         raise DataError(
             f"{path}: expected at most {max_pixels} pixels, got {width} x {height} = {width * height}; make it smaller"
         )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned by its EXIF orientation; unreadable EXIF counts as none."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
-        return image
 
 
 def _to_eight_bits(values: np.ndarray) -> np.ndarray:

@@ -47,14 +47,6 @@ class ChecksSamples(Protocol):
         ...
 
 
-class CopySystem:
-    """Returns the source image: the baseline that every edit has to beat."""
-
-    def __call__(self, examples: Sequence[EditExample], *, seed: int) -> list[EditedImage]:
-        """The sources, unchanged."""
-        return [EditedImage(example.source) for example in examples]
-
-
 class EditorSystem:
     """An editor with its sampling options; the edit of a sample depends on weights, sample id and seed alone.
 

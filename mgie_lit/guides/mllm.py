@@ -86,7 +86,18 @@ class MLLMGuide(nn.Module):
 
     @torch.no_grad()
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
-        """Write the expressive instructions, then read the visual tokens' states in one more pass."""
+        """Write the expressive instructions, then read the visual tokens' states in one more pass.
+
+        Args:
+            sources: RGB images of any size.
+            instructions: One for every image.
+
+        Returns:
+            Condition of each row, null condition, and what was written.
+
+        Raises:
+            ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
+        """
         prompts = [self.prompt.prompt_ids(instruction) for instruction in instructions]
         pixels = self.pixels(sources)
         written = self._write(prompts, pixels)

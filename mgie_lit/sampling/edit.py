@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mgie_lit.editor import Editor
+from mgie_lit.errors import ConfigError
 from mgie_lit.functional.images import pil_to_unit, to_signed, to_unit, unit_to_pil, working_size
 from mgie_lit.functional.transfer import transfer_edit
 from mgie_lit.sampling.loop import initial_latents, sample_edit
@@ -69,8 +70,10 @@ def edit_images(
         Edited images with their expressive instructions, in the order of ``sources``.
 
     Raises:
+        ConfigError: There are more steps than the scheduler has timesteps.
         ValueError: The lengths differ, or ``latents`` have the wrong shape.
     """
+    _check_steps(editor, options.num_inference_steps)
     if not len(sources) == len(instructions) == len(generators):
         raise ValueError(
             f"expected as many instructions and generators as images ({len(sources)}), got {len(instructions)} and "
@@ -95,6 +98,15 @@ def edit_images(
             image = _to_full_size(sources[index], small[row], low[row], options.transfer)
             edited[index] = EditedImage(image, condition.expressive_instructions[row])
     return [edited[index] for index in range(len(sources))]
+
+
+def _check_steps(editor: Editor, num_inference_steps: int) -> None:
+    limit = editor.scheduler.config["num_train_timesteps"]
+    if num_inference_steps > limit:
+        raise ConfigError(
+            f"num_inference_steps: expected at most {limit}, the timesteps that the model was trained on, got "
+            f"{num_inference_steps}"
+        )
 
 
 def _group_by_working_size(

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from mgie_lit.errors import ConfigError
+
 # First match wins; names are those of ``Editor.named_parameters``.
 PARAMETER_GROUPS = (
     ("embeddings", "guide.mllm.*.embed_tokens.*"),
@@ -46,7 +48,7 @@ def adamw(
         named_parameters: Of the editor; frozen ones are left out.
         lr: Base learning rate at its peak.
         lr_scale: Factor by group name of ``PARAMETER_GROUPS``; 1 where not given.
-        betas: Decay of the two moments.
+        betas: Decay of the two moments, each in [0, 1).
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay per step, times the rate.
 
@@ -54,11 +56,14 @@ def adamw(
         Groups in the order of ``PARAMETER_GROUPS``, each with a ``name``; empty ones are left out.
 
     Raises:
-        ValueError: ``lr_scale`` names a group that does not exist; the message lists the known ones.
+        ConfigError: ``lr_scale`` names a group that does not exist (the message lists the known ones), or ``betas`` are
+            out of their range.
     """
     known = [group for group, _ in PARAMETER_GROUPS]
     if unknown := sorted(set(lr_scale) - set(known)):
-        raise ValueError(f"optimizer.lr_scale: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+        raise ConfigError(f"optimizer.lr_scale: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ConfigError(f"optimizer.betas: expected 2 numbers >= 0 and < 1, got {', '.join(map(str, betas))}")
     members: dict[str, list[nn.Parameter]] = {}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
@@ -108,16 +113,17 @@ def warmup_hold_linear(
     Args:
         optimizer: Its rates are the peaks.
         num_steps: Optimizer steps of the whole training.
-        warmup_steps: Steps that warm up.
-        hold_ratio: Share of the steps before the rate falls.
+        warmup_steps: Steps that warm up; 0 = none.
+        hold_ratio: Share of the steps before the rate falls; 1 = it never does.
         final_ratio: Rate at the end, as a share of the peak.
 
     Returns:
         The schedule, moved once a step.
     """
+    fall_ratio = 1.0 - hold_ratio
 
     def factor(step: int) -> float:
-        progress = max(0.0, (step / num_steps - hold_ratio) / (1.0 - hold_ratio))
-        return min((step + 1) / warmup_steps, 1.0 - (1.0 - final_ratio) * min(1.0, progress))
+        progress = max(0.0, step / num_steps - hold_ratio) / fall_ratio if fall_ratio > 0 else 0.0
+        return min((step + 1) / max(1, warmup_steps), 1.0 - (1.0 - final_ratio) * min(1.0, progress))
 
     return LambdaLR(optimizer, factor)

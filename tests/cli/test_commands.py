@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -77,8 +78,8 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "mgie prepare: expected preview, got nothing; see --help"),
-            (["shards"], "mgie prepare: expected preview, got shards; see --help"),
+            ([], "mgie prepare: error: expected preview, got nothing; see --help\n"),
+            (["shards"], "mgie prepare: error: expected preview, got shards; see --help\n"),
             (["preview", "preview.cuont=1"], "preview.cuont=1: no such key; did you mean preview.count?"),
             (["preview", "preview.count=0"], "preview.count: expected a whole number >= 1, got 0"),
             (["preview", "preview.path=there.png"], "preview.path: expected a new file, but there.png exists"),
@@ -93,6 +94,16 @@ class TestPrepare:
             main(["prepare", *arguments])
         assert message in capsys.readouterr().err
         assert [path.name for path in workplace.iterdir()] == ["there.png"]
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "prepare"])
+def test_examples_name_choices_that_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([command, "--help"])
+    examples = capsys.readouterr().out.partition("examples:")[2]
+    choices = re.findall(r"\b(data|metrics|model|size|preset|experiment|sampler)=(\w+)", examples)
+    assert choices
+    for group, name in choices:
+        assert (CONF / group / f"{name}.yaml").is_file(), f"{group}={name}"
 
 
 class TestReport:

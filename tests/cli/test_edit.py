@@ -155,7 +155,7 @@ def test_faulty_arguments(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mgie_lit.cli.edit_model.available_devices", lambda: ["cpu"])
+    monkeypatch.setattr("mgie_lit.config.devices.available_devices", lambda: ["cpu"])
     (workplace / "file").touch()
     assert message in error_of(capsys, *arguments)
     assert pipeline.loaded == []  # type: ignore[attr-defined]
@@ -167,3 +167,10 @@ def test_truncated_image(pipeline: FakePipeline, photo: Path, capsys: pytest.Cap
     assert err.startswith(f"mgie edit: error: {photo}")
     assert "Traceback" not in err
     assert pipeline.loaded == []  # type: ignore[attr-defined]
+
+
+def test_help_says_what_a_model_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["edit", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "tiny (ships with mgie_lit), a run directory, a .ckpt file, an export folder or a hub id" in words

@@ -9,6 +9,9 @@ from PIL import Image
 from mgie_lit.cli.edit_batch import edit_rows, read_rows
 from mgie_lit.cli.main import main
 from mgie_lit.errors import ConfigError, DataError
+from mgie_lit.pipeline import MGIEPipeline
+from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.testing.tiny_models import tiny_editor
 
 pytestmark = pytest.mark.faults
 
@@ -146,3 +149,33 @@ def test_error_type_of_outputs() -> None:
 
     with pytest.raises(ConfigError, match=r"expected a name that ends in \.png"):
         check_output(Path("a.xyz"))
+
+
+@pytest.fixture
+def real_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = MGIEPipeline.from_editor(tiny_editor("patch"), SamplingOptions(resolution=16, num_inference_steps=1))
+    monkeypatch.setattr("mgie_lit.config.build.load_pipeline", lambda _: pipeline)
+
+
+@pytest.mark.usefixtures("real_model")
+def test_an_instruction_that_is_too_long(batch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One image: a mistake of the user. One row of several: the others are made."""
+    message = "instruction: expected at most 96 tokens with image and visual tokens, got "
+    with pytest.raises(SystemExit, match="2"):
+        main(["edit", str(tmp_path / "a.png"), "warmer " * 90, "-o", str(tmp_path / "new.png"), "--device", "cpu"])
+    assert capsys.readouterr().err.startswith(f"mgie edit: error: {message}")
+    write(batch, row("a.png", "warmer " * 90), row("b.png", "warmer"))
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="1"):
+        main(["edit", "--batch", str(batch), "--out-dir", str(out), "--device", "cpu"])
+    assert [path.name for path in out.iterdir()] == ["b.png"]
+    assert f"line 1 (a): {message}" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("real_model")
+def test_more_steps_than_the_model_has(batch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new.png"
+    with pytest.raises(SystemExit, match="2"):
+        main(["edit", str(batch.parent / "a.png"), "warmer", "-o", str(new), "--steps", "51", "--device", "cpu"])
+    assert capsys.readouterr().err.startswith("mgie edit: error: num_inference_steps: expected at most 50")
+    assert not new.exists()

@@ -94,7 +94,7 @@ def test_same_directory_is_not_used_twice(run_dir: Path) -> None:
 
 def test_resumed_run_equals_the_straight_one(run_dir: Path, tmp_path: Path) -> None:
     halfway = tmp_path / "run"
-    mgie("train", *SMOKE, "trainer.max_steps=4", f"paths.run_dir={halfway}", cwd=tmp_path)
+    mgie("train", *SMOKE, f"paths.run_dir={halfway}", cwd=tmp_path)
     (halfway / "checkpoints" / "last.ckpt").unlink()
     (halfway / "checkpoints" / "step-00000004.ckpt").unlink()
     mgie("train", f"resume={halfway}", cwd=tmp_path)
@@ -108,6 +108,20 @@ def test_resumed_run_equals_the_straight_one(run_dir: Path, tmp_path: Path) -> N
         for folder in (halfway, run_dir)
     ]
     assert tables[0] == tables[1]
+
+
+def test_only_values_change_beside_resume(run_dir: Path) -> None:
+    result = mgie("train", f"resume={run_dir}", "data=photo_edits", "optimzer.lr=1", cwd=run_dir.parent, status=2)
+    assert "optimzer.lr" in result.stderr
+    result = mgie("train", f"resume={run_dir}", "data=photo_edits", cwd=run_dir.parent, status=2)
+    assert "data=photo_edits: expected key=value beside resume=" in result.stderr
+
+
+def test_evaluation_does_not_touch_a_training_run(run_dir: Path) -> None:
+    before = sorted(path for path in run_dir.rglob("*"))
+    result = mgie("eval", f"checkpoint={run_dir}", f"paths.run_dir={run_dir}", cwd=run_dir.parent, status=2)
+    assert "of another run; nothing was written" in result.stderr
+    assert sorted(path for path in run_dir.rglob("*")) == before
 
 
 def test_evaluation_writes_numbers_rows_and_images(eval_dir: Path, run_dir: Path) -> None:
@@ -153,7 +167,9 @@ def test_edit_and_report(run_dir: Path, eval_dir: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sweep_makes_a_directory_a_trial(tmp_path: Path) -> None:
-    mgie("train", "-m", "optimizer.lr=1e-4,3e-4", *SMOKE, "trainer.max_steps=2", cwd=tmp_path)
+    mgie("train", "-m", "optimizer.lr=1e-4,3e-4", *SMOKE, "trainer.max_steps=3", cwd=tmp_path)
     configs = sorted((tmp_path / "runs" / "multirun").glob("*/*/config.yaml"))
+    for config in configs:  # the last step is kept though checkpoints are due every second one
+        assert (config.parent / "checkpoints" / "step-00000003.ckpt").is_file()
     assert len(configs) == 2
     assert ["lr: 0.0001" in configs[0].read_text(), "lr: 0.0003" in configs[1].read_text()] == [True, True]

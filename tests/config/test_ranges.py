@@ -25,6 +25,17 @@ from mgie_lit.config.ranges import ValueRange, range_faults
         ("sampler.options.guidance_scale", -0.1, "sampler.options.guidance_scale: expected a number >= 0, got -0.1"),
         ("objective.drop_prob", 1.5, "objective.drop_prob: expected a number >= 0 and <= 1, got 1.5"),
         ("seed", -1, "seed: expected a whole number >= 0, got -1"),
+        ("optimizer.betas", [0.9, 1.0], "optimizer.betas: expected 2 numbers >= 0 and < 1, got [0.9, 1.0]"),
+        ("optimizer.betas", [-0.1, 0.9], "optimizer.betas: expected 2 numbers >= 0 and < 1, got [-0.1, 0.9]"),
+        ("optimizer.betas", [0.9], "optimizer.betas: expected 2 numbers >= 0 and < 1, got [0.9]"),
+        ("optimizer.betas", 0.9, "optimizer.betas: expected 2 numbers >= 0 and < 1, got 0.9"),
+        ("objective.target_variance", 0, "objective.target_variance: expected a number > 0, got 0"),
+        ("data.reader.seed", -1, "data.reader.seed: expected a whole number >= 0, got -1"),
+        ("data.reader.families.scene", -0.5, "data.reader.families.scene: expected a number >= 0, got -0.5"),
+        ("trainer.devices", 0, "trainer.devices: expected a whole number >= 1, or auto, got 0"),
+        ("trainer.devices", "all", "trainer.devices: expected a whole number >= 1, or auto, got 'all'"),
+        ("trainer.val_check_interval", 0, "trainer.val_check_interval: expected a number > 0, got 0"),
+        ("trainer.limit_val_batches", -1, "trainer.limit_val_batches: expected a number >= 0, got -1"),
     ],
 )
 def test_value_out_of_range(key: str, value: object, message: str) -> None:
@@ -41,6 +52,14 @@ def test_value_out_of_range(key: str, value: object, message: str) -> None:
         ("data.batch_size", 1),
         ("objective.drop_prob", 0),
         ("unknown.key", "anything"),
+        ("optimizer.betas", [0, 0.999]),
+        ("optimizer.betas", None),
+        ("data.reader.families.scene", 0),
+        ("trainer.devices", 2),
+        ("trainer.devices", "auto"),
+        ("trainer.val_check_interval", None),
+        ("trainer.val_check_interval", 0.25),
+        ("trainer.limit_val_batches", 0),
     ],
 )
 def test_value_in_range(key: str, value: object) -> None:

@@ -12,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.config.runs import (
     RUN_FILES,
+    check_free,
     config_hash,
     current_overrides,
     git_state,
     read_run_config,
+    remove_run_files,
     resolved,
     versions,
     write_run_files,
@@ -50,18 +52,29 @@ def test_versions_are_recorded(tmp_path: Path, config: DictConfig) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", [*RUN_FILES, "checkpoints", "metrics.csv", "metrics.json"])
+@pytest.mark.parametrize("name", [*RUN_FILES, "checkpoints", "metrics.csv", "metrics.json", "sources"])
 def test_another_runs_directory_is_refused(tmp_path: Path, config: DictConfig, name: str) -> None:
     (tmp_path / name).write_text("another run's")
     message = rf"holds {name} of another run; nothing was written.*paths\.run_dir=<new>.*resume=<dir>"
     with pytest.raises(ConfigError, match=message):
-        write_run_files(tmp_path, config, [])
+        check_free(tmp_path)
+    if name in RUN_FILES:
+        with pytest.raises(ConfigError, match=message):
+            write_run_files(tmp_path, config, [])
     assert os.listdir(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "another run's"
 
 
+def test_directory_is_given_back(tmp_path: Path, config: DictConfig) -> None:
+    write_run_files(tmp_path, config, [])
+    remove_run_files(tmp_path)
+    check_free(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 def test_directory_with_other_files_may_be_used(tmp_path: Path, config: DictConfig) -> None:
     (tmp_path / "slurm.log").touch()
+    check_free(tmp_path)
     write_run_files(tmp_path, config, [])
     assert read_run_config(tmp_path).lr == 1e-5
 

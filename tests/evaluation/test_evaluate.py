@@ -11,18 +11,22 @@ from PIL import Image
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.evaluation.evaluate import evaluate, score_in_memory
 from mgie_lit.evaluation.intervals import Bootstrap
-from mgie_lit.evaluation.systems import CopySystem, PredictionFolder
+from mgie_lit.evaluation.systems import PredictionFolder
 from mgie_lit.metrics.pixel import L1, PSNR, SSIM
 from mgie_lit.metrics.text import ExpressiveExact
+from mgie_lit.types import EditedImage, EditExample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mgie_lit.metrics.base import SampleMetric
-    from mgie_lit.types import EditExample
 
 FEW = Bootstrap(num_draws=50)
+
+
+def copy_source(examples: Sequence[EditExample], *, seed: int) -> list[EditedImage]:
+    return [EditedImage(example.source) for example in examples]
 
 
 def metrics() -> dict[str, SampleMetric]:
@@ -84,7 +88,7 @@ def test_table_holds_what_the_numbers_come_from(
 
 
 def test_copy_system_has_no_difference_to_copy(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
-    result: Any = evaluate(CopySystem(), make_dataset(3, 90, 200), {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
+    result: Any = evaluate(copy_source, make_dataset(3, 90, 200), {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
     assert result["paired_vs_copy"]["l1"] == {"mean": 0.0, "ci_low": 0.0, "ci_high": 0.0}
     assert result["metrics"]["l1"] == result["copy"]["l1"]
 
@@ -151,13 +155,13 @@ def test_allowed_missing_predictions_are_rows_without_scores(make_dataset: Calla
 
 def test_single_session_is_named_in_the_protocol(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
     dataset = make_dataset(10, 20, 30, sessions=["photo"] * 3)
-    result: Any = evaluate(CopySystem(), dataset, {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
+    result: Any = evaluate(copy_source, dataset, {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
     assert result["protocol"]["intervals"]["unit"] == "sample (all rows are of one session)"
     assert result["protocol"]["intervals"]["num_units"] == 3
 
 
 def test_without_images_only_numbers_are_written(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
-    evaluate(CopySystem(), make_dataset(1, 2), {"l1": L1()}, out_dir=tmp_path, save_images=False, bootstrap=FEW)
+    evaluate(copy_source, make_dataset(1, 2), {"l1": L1()}, out_dir=tmp_path, save_images=False, bootstrap=FEW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "per_sample.parquet"]
     assert pd.read_parquet(tmp_path / "per_sample.parquet")["image_path"].isna().all()
 
@@ -165,18 +169,18 @@ def test_without_images_only_numbers_are_written(make_dataset: Callable[..., Any
 def test_progress_goes_to_stderr(
     make_dataset: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluate(CopySystem(), make_dataset(1, 2), {"l1": L1()}, out_dir=tmp_path, progress=True, bootstrap=FEW)
+    evaluate(copy_source, make_dataset(1, 2), {"l1": L1()}, out_dir=tmp_path, progress=True, bootstrap=FEW)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "evaluating" in captured.err
 
 
 def test_an_evaluation_is_never_overwritten(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
-    evaluate(CopySystem(), make_dataset(1), {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
+    evaluate(copy_source, make_dataset(1), {"l1": L1()}, out_dir=tmp_path, bootstrap=FEW)
     with pytest.raises(
         ConfigError, match=r"paths.run_dir: expected a folder without an evaluation, got .* holds metrics"
     ):
-        evaluate(CopySystem(), make_dataset(1), {"l1": L1()}, out_dir=tmp_path)
+        evaluate(copy_source, make_dataset(1), {"l1": L1()}, out_dir=tmp_path)
 
 
 def test_data_set_that_repeats_a_row_is_an_error(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
@@ -187,7 +191,7 @@ def test_data_set_that_repeats_a_row_is_an_error(make_dataset: Callable[..., Any
     with pytest.raises(
         DataError, match="evaluation: expected one row a sample and seed, 2 x 1 = 2, got 2 with 1 repeated"
     ):
-        evaluate(CopySystem(), Repeats(make_dataset(1, 2).examples), {"l1": L1()}, out_dir=tmp_path)
+        evaluate(copy_source, Repeats(make_dataset(1, 2).examples), {"l1": L1()}, out_dir=tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 
 
@@ -203,7 +207,7 @@ def test_ids_are_checked(make_dataset: Callable[..., Any], tmp_path: Path, name:
     dataset = make_dataset(1, 2)
     dataset.examples[1] = replace(dataset.examples[1], sample_id=name)
     with pytest.raises(DataError, match=message):
-        evaluate(CopySystem(), dataset, {"l1": L1()}, out_dir=tmp_path)
+        evaluate(copy_source, dataset, {"l1": L1()}, out_dir=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -219,12 +223,12 @@ def test_settings_are_checked(
     make_dataset: Callable[..., Any], tmp_path: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        evaluate(CopySystem(), make_dataset(1), out_dir=tmp_path, **({"metrics": {"l1": L1()}} | settings))
+        evaluate(copy_source, make_dataset(1), out_dir=tmp_path, **({"metrics": {"l1": L1()}} | settings))
 
 
 def test_empty_data_set_is_an_error(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data: expected at least one sample to evaluate, got none"):
-        evaluate(CopySystem(), make_dataset(), {"l1": L1()}, out_dir=tmp_path)
+        evaluate(copy_source, make_dataset(), {"l1": L1()}, out_dir=tmp_path)
 
 
 def test_in_memory_equals_the_files(

@@ -11,7 +11,6 @@ from PIL import Image
 from mgie_lit.errors import DataError
 from mgie_lit.evaluation import scoring
 from mgie_lit.evaluation.scoring import fit, score_edits
-from mgie_lit.evaluation.systems import CopySystem
 from mgie_lit.metrics.base import SampleMetric
 from mgie_lit.metrics.pixel import L1, SSIM
 from mgie_lit.metrics.text import ExpressiveExact
@@ -21,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 METRICS = {"l1": L1(), "exact": ExpressiveExact()}
+
+
+def copy_source(examples: Sequence[EditExample], *, seed: int) -> list[EditedImage]:
+    return [EditedImage(example.source) for example in examples]
 
 
 class Recorder(SampleMetric):
@@ -50,7 +53,7 @@ def test_scores_edits_and_copies(make_dataset: Callable[..., Any], make_system: 
 
 
 def test_copy_system_equals_the_copy_scores(make_dataset: Callable[..., Any]) -> None:
-    for edit in score_edits(CopySystem(), [make_dataset(3, 200).examples], {"l1": L1()}, seeds=(0,)):
+    for edit in score_edits(copy_source, [make_dataset(3, 200).examples], {"l1": L1()}, seeds=(0,)):
         assert edit.scores == edit.copy_scores
 
 
@@ -66,8 +69,8 @@ def test_sizes_may_differ_and_small_images_have_no_ssim(make_dataset: Callable[.
         for example, size in zip(make_dataset(1, 2, 3, 4).examples, sizes, strict=True)
     ]
     metrics = {"l1": L1(), "ssim": SSIM()}
-    together = list(score_edits(CopySystem(), [examples], metrics, seeds=(0,)))
-    alone = [next(score_edits(CopySystem(), [[example]], metrics, seeds=(0,))) for example in examples]
+    together = list(score_edits(copy_source, [examples], metrics, seeds=(0,)))
+    alone = [next(score_edits(copy_source, [[example]], metrics, seeds=(0,))) for example in examples]
     for one, other, example in zip(together, alone, examples, strict=True):
         assert one.scores == pytest.approx(other.scores, nan_ok=True)
         assert example.target is not None
@@ -82,7 +85,7 @@ def test_large_images_are_scored_in_small_groups(
 ) -> None:
     monkeypatch.setattr(scoring, "_PIXELS_AT_ONCE", 2 * 16 * 12)
     recorder = Recorder()
-    list(score_edits(CopySystem(), [make_dataset(*range(5)).examples], {"recorder": recorder}, seeds=(0,)))
+    list(score_edits(copy_source, [make_dataset(*range(5)).examples], {"recorder": recorder}, seeds=(0,)))
     assert [len(call["preds"]) for call in recorder.seen] == [2, 2, 1, 2, 2, 1]
 
 
@@ -92,7 +95,7 @@ def test_metrics_may_read_masks_and_captions(make_dataset: Callable[..., Any]) -
     mask.putpixel((0, 0), 255)
     recorder = Recorder()
     example = replace(example, caption="a gray", mask=mask)
-    list(score_edits(CopySystem(), [[example]], {"recorder": recorder}, seeds=(0,)))
+    list(score_edits(copy_source, [[example]], {"recorder": recorder}, seeds=(0,)))
     seen = recorder.seen[0]
     assert seen["captions"] == ["a gray"]
     assert seen["sample_ids"] == ["s0"]
@@ -103,7 +106,7 @@ def test_metrics_may_read_masks_and_captions(make_dataset: Callable[..., Any]) -
 
 def test_state_of_the_metrics_stays(make_dataset: Callable[..., Any]) -> None:
     metric = L1()
-    list(score_edits(CopySystem(), [make_dataset(9).examples], {"l1": metric}, seeds=(0,)))
+    list(score_edits(copy_source, [make_dataset(9).examples], {"l1": metric}, seeds=(0,)))
     assert metric.count.item() == 0
 
 
@@ -122,7 +125,7 @@ def test_missing_target_is_an_error(make_dataset: Callable[..., Any]) -> None:
     examples = make_dataset(1, 2).examples
     examples[1] = replace(examples[1], target=None)
     with pytest.raises(DataError, match=r"s1: expected a target image to score against, got none \(1 of 2 samples"):
-        list(score_edits(CopySystem(), [examples], METRICS, seeds=(0,)))
+        list(score_edits(copy_source, [examples], METRICS, seeds=(0,)))
 
 
 def test_wrong_number_of_edits_is_an_error(make_dataset: Callable[..., Any]) -> None:
@@ -140,7 +143,7 @@ def test_wrong_number_of_scores_is_an_error(make_dataset: Callable[..., Any]) ->
             return torch.zeros(1)
 
     with pytest.raises(ValueError, match="short: expected 2 scores, one a sample, got 1"):
-        list(score_edits(CopySystem(), [make_dataset(1, 2).examples], {"short": Short()}, seeds=(0,)))
+        list(score_edits(copy_source, [make_dataset(1, 2).examples], {"short": Short()}, seeds=(0,)))
 
 
 def test_fit_leaves_the_right_size_alone() -> None:

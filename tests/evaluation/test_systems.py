@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mgie_lit.errors import DataError
-from mgie_lit.evaluation.systems import ChecksSamples, CopySystem, PredictionFolder
+from mgie_lit.evaluation.systems import ChecksSamples, PredictionFolder
 from mgie_lit.types import EditExample
 
 if TYPE_CHECKING:
@@ -20,12 +20,6 @@ def example(sample_id: str) -> EditExample:
 def save(folder: Path, *names: str) -> None:
     for name in names:
         Image.new("RGB", (4, 4), "blue").save(folder / name)
-
-
-def test_copy_gives_the_source_back() -> None:
-    samples = [example("a"), example("b")]
-    assert [edit.image for edit in CopySystem()(samples, seed=3)] == [sample.source for sample in samples]
-    assert not isinstance(CopySystem(), ChecksSamples)
 
 
 def test_predictions_are_matched_by_id(tmp_path: Path) -> None:

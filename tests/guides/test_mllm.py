@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgie_lit.errors import ConfigError
 from mgie_lit.functional.losses import alignment_loss
 from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
 from mgie_lit.guides.mllm import ALIGNMENT_SEED, MLLMGuide
@@ -198,6 +199,15 @@ def test_an_untrained_model_can_not_write_a_second_image(token: str) -> None:
     written = guide._write([guide.prompt.prompt_ids("warmer")], guide.pixels(sources))
     assert index not in written[0]
     assert guide.condition(sources, ["warmer"]).text.shape == (1, NUM_QUERIES, CONDITION_DIM)
+
+
+@pytest.mark.faults
+def test_an_instruction_longer_than_the_prompt_may_be(guide: MLLMGuide) -> None:
+    message = (
+        r"instruction: expected at most 96 tokens with image and visual tokens, got \d{3}: 'warmer warmer .*shorten it"
+    )
+    with pytest.raises(ConfigError, match=message):
+        guide.condition([random_image(16, 16, seed=0)] * 2, ["warmer", "warmer " * 90])
 
 
 def test_condition_carries_no_graph(guide: MLLMGuide) -> None:

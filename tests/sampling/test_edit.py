@@ -10,6 +10,7 @@ from diffusers import EulerAncestralDiscreteScheduler
 from PIL import Image
 
 from mgie_lit.editor import Editor
+from mgie_lit.errors import ConfigError
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.testing.tiny_models import random_image, tiny_editor
 from mgie_lit.types import EditedImage
@@ -186,3 +187,32 @@ def test_steps_of_every_batch_are_reported(editor: Editor) -> None:
 def test_options_are_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(OPTIONS, **changes)
+
+
+@pytest.mark.faults
+def test_more_steps_than_timesteps_are_refused_before_anything_is_made(editor: Editor) -> None:
+    reports: list[tuple[int, int]] = []
+    message = r"num_inference_steps: expected at most 50, the timesteps that the model was trained on, got 51$"
+    with pytest.raises(ConfigError, match=message):
+        edit_images(
+            editor,
+            [random_image(16, 16, seed=0)],
+            ["warmer"],
+            options=replace(OPTIONS, num_inference_steps=51),
+            generators=[torch.Generator()],
+            on_step=lambda *done: reports.append(done),
+        )
+    assert reports == []
+
+
+def test_as_many_steps_as_timesteps(editor: Editor) -> None:
+    reports: list[tuple[int, int]] = []
+    edit_images(
+        editor,
+        [random_image(8, 8, seed=0)],
+        ["warmer"],
+        options=replace(OPTIONS, num_inference_steps=50),
+        generators=[torch.Generator()],
+        on_step=lambda *done: reports.append(done),
+    )
+    assert len(reports) == 50

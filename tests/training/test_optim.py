@@ -9,6 +9,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
+from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.optim import PARAMETER_GROUPS, adamw, parameter_group, warmup_cosine, warmup_hold_linear
@@ -65,10 +66,19 @@ def test_groups_have_their_own_multiple_of_the_base_rate() -> None:
     assert held == {id(parameter) for name, parameter in editor.named_parameters() if name in trainable}
 
 
+@pytest.mark.faults
 def test_unknown_group_is_refused() -> None:
     message = "optimizer.lr_scale: expected some of embeddings, lm_head, mllm, edit_head, unet, other, got unett, vae"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         adamw([], lr=1e-3, lr_scale={"vae": 1.0, "unett": 1.0, "unet": 1.0})
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("betas", [(0.9, 1.0), (-0.1, 0.9), (0.9,), (0.9, 0.9, 0.9), (math.nan, 0.9)])
+def test_moments_have_to_decay(betas: tuple[float, ...]) -> None:
+    got = ", ".join(map(str, betas))
+    with pytest.raises(ConfigError, match=rf"optimizer\.betas: expected 2 numbers >= 0 and < 1, got {got}$"):
+        adamw([], lr=1e-3, lr_scale={}, betas=betas)  # type: ignore[arg-type]
 
 
 def test_cosine_warms_up_from_zero_and_ends_at_the_final_ratio() -> None:
@@ -98,3 +108,13 @@ def test_hold_then_linear() -> None:
     assert got[15] == pytest.approx(2 * (1 - 0.8 * 0.5))
     assert got[20] == got[21] == pytest.approx(0.4)
     assert all(later <= earlier for earlier, later in pairwise(got[4:]))
+
+
+def test_hold_without_warm_up_begins_at_the_peak() -> None:
+    got = rates(lambda optimizer: warmup_hold_linear(optimizer, num_steps=4, warmup_steps=0, hold_ratio=0.5), 3)
+    assert got == pytest.approx([2.0] * 3)
+
+
+def test_hold_to_the_end_never_falls() -> None:
+    got = rates(lambda optimizer: warmup_hold_linear(optimizer, num_steps=4, warmup_steps=2, hold_ratio=1.0), 7)
+    assert got == pytest.approx([1.0] + [2.0] * 6)
