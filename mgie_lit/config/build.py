@@ -155,6 +155,7 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
     loggers = [
         instantiate(node, **({"resume_step": resume_step} if name == "csv" else {}))
         for name, node in config.logger.items()
+        if node is not None
     ]
     callbacks = [instantiate(node, _convert_="all") for node in config.callbacks.values() if node is not None]
     trainer: lightning.Trainer = instantiate(
