@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -179,13 +180,14 @@ def grid_row(edit: ScoredEdit) -> GridRow:
 
 
 def spread(length: int, count: int) -> list[int]:
-    """Up to ``count`` indices below ``length``, evenly spread, since neighbours in a data set are often alike.
+    """Up to ``count`` indices below ``length``, in order: always the same draw, without a period of its own.
 
-    >>> spread(10, 3), spread(2, 3)
-    ([0, 3, 6], [0, 1])
+    Neighbours in a data set are often alike, and so are every tenth ones where ten edits take turns.
+
+    >>> spread(400, 4), spread(2, 3)
+    ([20, 197, 215, 388], [0, 1])
     """
-    count = min(length, count)
-    return [index * length // count for index in range(count)]
+    return sorted(random.Random(0).sample(range(length), min(length, count)))
 
 
 def _batches(dataset: EditDataset, batch_size: int, *, progress: bool) -> Iterator[list[EditExample]]:
