@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.functional.conditioning import condition_dropout_masks
 from mgie_lit.functional.diffusion import PREDICTION_TYPES, add_noise, apply_affine_to_source, prediction_target
 from mgie_lit.functional.losses import edit_loss
@@ -73,6 +74,7 @@ class Editor(nn.Module):
         unet: Takes twice the latent channels.
         scheduler: diffusers scheduler; its betas and prediction type hold for training and sampling.
         source_scale: Factor on the source's latents; 1.0 = unscaled mode, as InstructPix2Pix and ml-mgie.
+        faults: Which faults of the released code are kept when editing.
 
     Raises:
         ValueError: Channels or prediction type do not fit together.
@@ -86,6 +88,7 @@ class Editor(nn.Module):
         scheduler: Scheduler,
         *,
         source_scale: float = 1.0,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
         self.guide = guide
@@ -93,6 +96,7 @@ class Editor(nn.Module):
         self.unet = unet
         self.scheduler = scheduler
         self.source_scale = source_scale
+        self.faults = faults
         self.latent_scale = float(autoencoder.config["scaling_factor"])
         self.latent_channels = latent_channels(autoencoder)
         self.prediction_type = scheduler.config["prediction_type"]
@@ -106,6 +110,8 @@ class Editor(nn.Module):
     @property
     def size_multiple(self) -> int:
         """Image sides are multiples of this many pixels: the autoencoder's factor times the UNet's."""
+        if self.faults.demo_images:  # the UNet pads odd latents by itself
+            return downscale_factor(self.autoencoder)
         unet_factor: int = 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         return downscale_factor(self.autoencoder) * unet_factor
 

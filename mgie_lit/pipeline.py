@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, cast
@@ -23,6 +23,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError
+from mgie_lit.faults import Faults
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
@@ -74,6 +75,7 @@ class MGIEPipeline(DiffusionPipeline):
         image_guidance_scale: Default weight of the source image.
         max_new_tokens: Longest expressive instruction in tokens.
         no_repeat_ngram: No n-gram of this length is written twice; 0 = off.
+        faults: Fields of ``Faults`` that are on, for weights of the released code; None = none is.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class MGIEPipeline(DiffusionPipeline):
         image_guidance_scale: float = 1.5,
         max_new_tokens: int = 96,
         no_repeat_ngram: int = 3,
+        faults: dict[str, bool] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(  # type: ignore[no-untyped-call]
@@ -115,6 +118,7 @@ class MGIEPipeline(DiffusionPipeline):
             image_guidance_scale=image_guidance_scale,
             max_new_tokens=max_new_tokens,
             no_repeat_ngram=no_repeat_ngram,
+            faults=faults,
         )
         _ = self.editor  # the parts fit together, or this raises
         self.options = SamplingOptions(
@@ -128,17 +132,18 @@ class MGIEPipeline(DiffusionPipeline):
     @property
     def editor(self) -> Editor:
         """The parts as they are now, in eval mode: a scheduler that was replaced counts."""
+        faults = Faults(**(self.config["faults"] or {}))
         guide = MLLMGuide(
             self.mllm,
             self.edit_head,
-            EditPrompt(self.tokenizer, **(self.config["prompt"] or {})),
+            EditPrompt(self.tokenizer, faults=faults, **(self.config["prompt"] or {})),
             self.image_processor,
             max_new_tokens=self.config["max_new_tokens"],
             no_repeat_ngram=self.config["no_repeat_ngram"],
+            faults=faults,
         )
-        return Editor(
-            guide, self.autoencoder, self.unet, self.scheduler, source_scale=self.config["source_scale"]
-        ).eval()
+        parts = (self.autoencoder, self.unet, self.scheduler)
+        return Editor(guide, *parts, source_scale=self.config["source_scale"], faults=faults).eval()
 
     @classmethod
     def from_editor(cls, editor: Editor, options: SamplingOptions) -> Self:
@@ -181,6 +186,7 @@ class MGIEPipeline(DiffusionPipeline):
             image_guidance_scale=options.image_guidance_scale,
             max_new_tokens=guide.max_new_tokens,
             no_repeat_ngram=guide.no_repeat_ngram,
+            faults={name: True for name, is_kept in asdict(editor.faults).items() if is_kept} or None,
         )
 
     @classmethod

@@ -7,13 +7,14 @@ on (``vicuna_v1_1``, blanks around added tokens stripped).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaTokenizer
 
 from mgie_lit.errors import CheckpointError, ConfigError
+from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.vocabulary import (
     IGNORE_INDEX,
     IMAGE_END_TOKEN,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SMALL_TOKENIZER_DIR = Path(__file__).parent / "assets" / "tokenizer"
+NO_VISUAL_TOKENS = -1  # in the place of [IMG0]'s position; only with the released code's faults
+_SEPARATORS = ("ASSISTANT: ", "</s>")  # where the released code splits a conversation to find the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class PromptRow:
 
     input_ids: list[int]  # prompt, expressive instruction, [IMG0..7], </s>
     labels: list[int]  # the same ids; IGNORE_INDEX up to and with "ASSISTANT:"
-    visual_token_start: int  # position of [IMG0] in input_ids
+    visual_token_start: int  # position of [IMG0] in input_ids, or NO_VISUAL_TOKENS
 
 
 def add_edit_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -58,6 +61,7 @@ class EditPrompt:
         query: The user's words around ``{instruction}`` (arXiv:2309.17102, section 3.1).
         max_length: Longest row in tokens; the expressive instruction is cut to fit, visual tokens never are.
         image_first: Put the image before the words instead of after them (ml-mgie puts it after).
+        faults: Which faults of the released code are kept.
 
     Raises:
         ValueError: A token is missing, the visual ids have gaps, or the query has no ``{instruction}``.
@@ -72,6 +76,7 @@ class EditPrompt:
         query: str,
         max_length: int,
         image_first: bool = False,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         if "{instruction}" not in query:
             raise ValueError(f"query: expected a text with {{instruction}} in it, got {query!r}")
@@ -81,6 +86,7 @@ class EditPrompt:
         self.query = query
         self.max_length = max_length
         self.image_first = image_first
+        self.faults = faults
         ids = {token: cast("int", tokenizer.convert_tokens_to_ids(token)) for token in (*IMAGE_TOKENS, *VISUAL_TOKENS)}
         missing = [token for token, index in ids.items() if index is None or index == tokenizer.unk_token_id]
         if missing:
@@ -113,10 +119,7 @@ class EditPrompt:
         Raises:
             ConfigError: The instruction is too long for that.
         """
-        words = self.encode(f"{self.system} USER: {self.query.format(instruction=instruction)}".lstrip())
-        image_and_words = [self.image_ids, words] if self.image_first else [words, self.image_ids]
-        answer_marker = self.encode("ASSISTANT:")
-        prompt = [self.tokenizer.bos_token_id, *image_and_words[0], *image_and_words[1], *answer_marker]
+        prompt = self._prompt(instruction, as_demo=self.faults.demo_tokens)
         if (length := len(prompt) + NUM_VISUAL_TOKENS + 1) > self.max_length:
             raise ConfigError(
                 f"instruction: expected at most {self.max_length} tokens with image and visual tokens, got {length}: "
@@ -137,16 +140,33 @@ class EditPrompt:
         Raises:
             ConfigError: The instruction alone leaves no room for the visual tokens within ``max_length``.
         """
-        prompt = self.prompt_ids(instruction)
+        prompt = self._prompt(instruction, as_demo=False)
         room = self.max_length - len(prompt) - NUM_VISUAL_TOKENS - 1
-        marker = self.encode("ASSISTANT:")
-        written = self.encode(f"ASSISTANT: {expressive_instruction}")[len(marker) :][:room]
+        written = self.encode(f"ASSISTANT: {expressive_instruction}")[len(self.encode("ASSISTANT:")) :]
+        if not self.faults.cut_visual_tokens:
+            if room < 0:
+                self.prompt_ids(instruction)  # says what is too long
+            written = written[:room]
         answer = [*written, *self.visual_ids, self.tokenizer.eos_token_id]
-        return PromptRow(
-            input_ids=prompt + answer,
-            labels=[IGNORE_INDEX] * len(prompt) + answer,
+        row = PromptRow(
+            input_ids=(prompt + answer)[: self.max_length],
+            labels=([IGNORE_INDEX] * len(prompt) + answer)[: self.max_length],
             visual_token_start=len(prompt) + len(written),
         )
+        is_odd = self.faults.ignore_odd_texts and any(part in expressive_instruction for part in _SEPARATORS)
+        if is_odd:
+            row = replace(row, labels=[IGNORE_INDEX] * len(row.labels))
+        if is_odd or row.visual_token_start >= self.max_length:  # the released code looks for [IMG0] in the labels
+            row = replace(row, visual_token_start=NO_VISUAL_TOKENS)
+        return row
+
+    def _prompt(self, instruction: str, *, as_demo: bool) -> list[int]:
+        """Ids from ``<s>`` to ``ASSISTANT:``; the released demo's tokenizer keeps the blanks around the image."""
+        words = f"{self.system} USER: {self.query.format(instruction=instruction)}".lstrip()
+        before = self.encode(f"{words}\n" if as_demo else words)
+        marker = self.encode("  ASSISTANT:" if as_demo else "ASSISTANT:")
+        parts = [self.image_ids, before] if self.image_first else [before, self.image_ids]
+        return [self.tokenizer.bos_token_id, *parts[0], *parts[1], *marker]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids up to the first visual or end token, without special tokens."""
@@ -168,8 +188,10 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         CheckpointError: No tokenizer can be read there.
     """
     folder = SMALL_TOKENIZER_DIR if source == "small" else source
+    # LLaVA's folders name the class; a folder with nothing but LLaMA's sentencepiece model does not
+    is_bare = (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer_config.json").is_file()
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer: PreTrainedTokenizerBase = (LlamaTokenizer if is_bare else AutoTokenizer).from_pretrained(str(folder))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"size.tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}"

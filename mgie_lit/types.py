@@ -56,6 +56,8 @@ class EditBatch:
     attention_mask: Tensor  # (B, S) bool, True = a real token
     labels: Tensor  # (B, S) int64, IGNORE_INDEX = no loss
     visual_token_start: Tensor  # (B,) int64, position of [IMG0] in input_ids
+    # () float32, labels of the average batch of this optimizer step; None = the step has no other batch than this one
+    labels_per_batch: Tensor | None = None
 
     def __len__(self) -> int:
         """Number of examples."""

@@ -17,6 +17,8 @@ from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoi
 from mgie_lit.config.runs import CONFIG_FILE, resolved
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
+from mgie_lit.faults import NO_FAULTS, Faults
+from mgie_lit.models.initialise import redraw_linear
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
 from mgie_lit.prompts import EditPrompt
@@ -34,7 +36,18 @@ def build_prompt(config: DictConfig) -> EditPrompt:
     """Tokenizer and conversation of ``size``."""
     vision = config.size.mllm.vision
     patches = 0 if vision is None else (vision.image_size // vision.patch_size) ** 2
-    return EditPrompt(instantiate(config.size.tokenizer), num_image_patches=patches, **config.size.prompt)
+    return EditPrompt(
+        instantiate(config.size.tokenizer),
+        num_image_patches=patches,
+        faults=build_faults(config),
+        **config.size.prompt,
+    )
+
+
+def build_faults(config: DictConfig) -> Faults:
+    """Which faults of the released code are kept; none in the config of a run that knows of none."""
+    faults: Faults = instantiate(config.faults) if "faults" in config else NO_FAULTS
+    return faults
 
 
 def build_editor(config: DictConfig) -> Editor:
@@ -51,6 +64,7 @@ def build_editor(config: DictConfig) -> Editor:
     """
     torch.manual_seed(config.seed)
     make = partial(instantiate, _convert_="all")
+    faults = build_faults(config)
     prompt = build_prompt(config)
     guide: MLLMGuide = make(
         config.model.guide,
@@ -58,14 +72,20 @@ def build_editor(config: DictConfig) -> Editor:
         edit_head=make(config.size.edit_head),
         prompt=prompt,
         image_processor=make(config.size.image_processor),
+        faults=faults,
     )
     parts = (make(config.size.autoencoder), make(config.size.unet), make(config.sampler.scheduler))
     try:
-        editor = Editor(guide, *parts, source_scale=config.size.source_scale)
+        editor = Editor(guide, *parts, source_scale=config.size.source_scale, faults=faults)
     except ValueError as error:
         raise ConfigError(f"size, sampler: {error}") from error
     if editor.states_affine:
         zero_output(editor.unet)
+    if faults.redraw_linear:
+        for part in (editor.unet, editor.autoencoder, guide.edit_head):
+            redraw_linear(part)
+    if faults.half_vision_tower and guide.mllm.vision_tower is not None:
+        guide.mllm.vision_tower.half()  # type: ignore[no-untyped-call]
     return editor
 
 
@@ -94,10 +114,12 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     """Batches of ``data`` for an editor."""
     from mgie_lit.data.collate import EditCollator
     from mgie_lit.data.datamodule import EditDataModule
-    from mgie_lit.data.transforms import PairTransform
+    from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 
     guide: Any = editor.guide
-    collator = EditCollator(guide.prompt, guide.image_processor, PairTransform(config.size.resolution))
+    faults = build_faults(config)
+    transform = (TwoStepTransform if faults.two_step_resize else PairTransform)(config.size.resolution)
+    collator = EditCollator(guide.prompt, guide.image_processor, transform, faults=faults)
     return EditDataModule(
         instantiate(config.data.reader, _convert_="all"),
         collator,
@@ -105,6 +127,8 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
         batch_size=config.data.batch_size,
         num_workers=config.data.num_workers,
         seed=config.seed,
+        accumulation=config.trainer.accumulate_grad_batches,
+        faults=faults,
     )
 
 
@@ -139,6 +163,7 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
         trainable=list(patterns[config.trainable]),
         seed=config.seed,
         config=resolved(config),
+        faults=build_faults(config),
     )
 
 

@@ -1,4 +1,4 @@
-"""OmegaConf resolvers, and directory names that no other run has."""
+"""OmegaConf resolvers: directory names that no other run has, and batches per optimizer step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,46 @@ _NAMED: dict[tuple[str, str], Path] = {}  # (root, kind) -> the name given out s
 
 
 def register_resolvers() -> None:
-    """Make ``${mgie.new_dir:ROOT,KIND}`` known to OmegaConf (see `new_directory`); safe to call again."""
+    """Make ``${mgie.new_dir:...}`` and ``${mgie.accumulation:...}`` known to OmegaConf; safe to call again.
+
+    See `new_directory` and `accumulated_batches`.
+    """
     OmegaConf.register_new_resolver("mgie.new_dir", lambda root, kind: str(new_directory(root, kind)), replace=True)
+    OmegaConf.register_new_resolver("mgie.accumulation", accumulated_batches, replace=True)
+
+
+def accumulated_batches(
+    effective_batch_size: int | None, batch_size: int, devices: int | str, num_nodes: int | str
+) -> int:
+    """Batches that each process puts into an optimizer step.
+
+    Args:
+        effective_batch_size: Examples per optimizer step over all processes; None = one batch of each process.
+        batch_size: Examples of a batch.
+        devices: Processes of a machine.
+        num_nodes: Machines.
+
+    Returns:
+        ``effective_batch_size / (batch_size * devices * num_nodes)``, at least 1.
+
+    Raises:
+        ConfigError: The division leaves a rest, or the number of processes is not known beforehand.
+    """
+    if effective_batch_size is None:
+        return 1
+    if not isinstance(devices, int) or not isinstance(num_nodes, int):
+        raise ConfigError(
+            f"effective_batch_size: expected a number of devices to divide by, got trainer.devices={devices}; give "
+            "the number, or effective_batch_size=null"
+        )
+    step = batch_size * devices * num_nodes
+    if effective_batch_size % step:
+        raise ConfigError(
+            f"effective_batch_size: expected a multiple of data.batch_size times the processes ({batch_size} x "
+            f"{devices * num_nodes} = {step}), got {effective_batch_size}; change one of them, or "
+            "effective_batch_size=null"
+        )
+    return effective_batch_size // step
 
 
 def new_directory(root: str, kind: str) -> Path:

@@ -164,11 +164,6 @@ def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:
 
 
 def _check_start(config: DictConfig) -> None:
-    if not config.size.from_scratch:
-        raise ConfigError(
-            "size: expected weights to start from, these sizes are trained from published ones, which this version can "
-            "not load yet; size.from_scratch=true starts from random weights"
-        )
     if config.trainer.devices != 1:
         raise ConfigError(
             f"trainer.devices: expected 1, got {config.trainer.devices}; this version trains in one process"

@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 from mgie_lit.data.collate import EditCollator
 from mgie_lit.data.order import ShuffledOrder
 from mgie_lit.data.readers import EditDataset
+from mgie_lit.data.windows import WindowedLoader
 from mgie_lit.errors import ConfigError
+from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.types import EditBatch, EditExample
 
 
@@ -25,6 +27,8 @@ class EditDataModule(lightning.LightningDataModule):
         batch_size: Examples per process and step.
         num_workers: Loader processes; 0 = in the training process.
         seed: Of the training order.
+        accumulation: Batches of one optimizer step; with several, each is told how many labels they have on average.
+        faults: Which faults of the released code are kept.
     """
 
     def __init__(
@@ -36,6 +40,8 @@ class EditDataModule(lightning.LightningDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        accumulation: int = 1,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
         self.reader = reader
@@ -44,6 +50,8 @@ class EditDataModule(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.accumulation = accumulation
+        self.faults = faults
         self._order: ShuffledOrder | None = None
         self._resume = (0, 0)
         self._datasets: dict[str, EditDataset] = {}
@@ -65,14 +73,21 @@ class EditDataModule(lightning.LightningDataModule):
         """
         dataset = self.dataset("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        self._order = ShuffledOrder(len(dataset), seed=self.seed, rank=rank, world_size=world_size)
+        self._order = ShuffledOrder(
+            len(dataset),
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            overlapping=self.faults.overlapping_ranks,
+        )
         if len(self._order) < self.batch_size:
             raise ConfigError(
                 f"data.batch_size: expected at most the {len(self._order)} training examples that each of {world_size} "
                 f"processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
             )
         self._order.resume_at(*self._resume)
-        return self._loader(dataset, sampler=self._order, drop_last=True)
+        window = 1 if self.faults.local_label_mean else self.accumulation
+        return self._loader(dataset, sampler=self._order, drop_last=True, window=window)
 
     def val_dataloader(self) -> DataLoader[EditExample]:
         """Batches in order, without padding."""
@@ -93,8 +108,8 @@ class EditDataModule(lightning.LightningDataModule):
         return batch.to(device)
 
     def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]
+        return WindowedLoader(
+            dataset,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=self.collator,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+_OWN_ORDER = 4096  # keeps the draw of a process apart from those of the epochs
+
 
 class ShuffledOrder(Sampler[int]):
     """A new permutation every epoch, dealt out to the ranks in turn; a run can go on in the middle of an epoch.
@@ -16,13 +18,18 @@ class ShuffledOrder(Sampler[int]):
         seed: Of the run.
         rank: This process.
         world_size: All processes; each gets ``num_examples // world_size`` examples, none twice.
+        overlapping: Deal out a permutation that every process has drawn for itself, as ml-mgie: some examples come
+            several times in an epoch, others not at all.
     """
 
-    def __init__(self, num_examples: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, num_examples: int, *, seed: int, rank: int = 0, world_size: int = 1, overlapping: bool = False
+    ) -> None:
         self.num_examples = num_examples
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.overlapping = overlapping
         self.epoch = 0
         self._resume = (0, 0)
 
@@ -42,6 +49,8 @@ class ShuffledOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank that are left in the epoch."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_examples)
+        if self.overlapping:
+            order = np.random.default_rng((self.seed, _OWN_ORDER, self.rank)).permutation(self.num_examples)[order]
         whole = order[: len(self) * self.world_size]
         begin = self._resume[1] if self._resume[0] == self.epoch else 0
         return iter(whole[begin:][self.rank :: self.world_size].tolist())

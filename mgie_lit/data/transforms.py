@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mgie_lit.types import EditExample
 
 
+INTERMEDIATE_SIDE = 512  # pixels, ml-mgie
+
+
 @dataclass(frozen=True, slots=True)
 class PairTransform:
     """Scale the shorter side to ``resolution`` (bicubic) and cut a square; the draws come in as arguments.
@@ -61,6 +64,10 @@ class PairTransform:
             mask=None if example.mask is None else self._cut(_resize_mask(example.mask, size), offset, flip),
         )
 
+    def for_mllm(self, source: Image.Image, cut: Image.Image) -> Image.Image:
+        """What the MLLM sees: the same square as the UNet; ``source`` is the picture before it was ``cut``."""
+        return cut
+
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels after the shorter side became ``resolution``."""
         scale = self.resolution / min(width, height)
@@ -72,6 +79,41 @@ class PairTransform:
         if image.size != (self.resolution, self.resolution):
             image = image.crop((left, top, left + self.resolution, top + self.resolution))
         return ImageOps.mirror(image) if flip else image
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStepTransform:
+    """The geometry of ml-mgie: the middle square, scaled to ``INTERMEDIATE_SIDE`` and from there to ``resolution``.
+
+    The MLLM sees the larger of the two squares.
+
+    Args:
+        resolution: Side of the result in pixels, at least 1.
+    """
+
+    resolution: int
+
+    def __call__(self, example: EditExample) -> EditExample:
+        """The example with all its images cut alike, each in its own middle."""
+        return PairTransform(self.resolution)(
+            replace(
+                example,
+                source=_middle_square(example.source),
+                target=None if example.target is None else _middle_square(example.target),
+                mask=None if example.mask is None else _middle_square(example.mask),
+            )
+        )
+
+    def for_mllm(self, source: Image.Image, cut: Image.Image) -> Image.Image:
+        """What the MLLM sees, from the picture before it was ``cut``."""
+        return _middle_square(source)
+
+
+def _middle_square(image: Image.Image) -> Image.Image:
+    edge = min(image.size)
+    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    square = image.crop((left, top, left + edge, top + edge))
+    return square.resize((INTERMEDIATE_SIDE, INTERMEDIATE_SIDE), Image.Resampling.BICUBIC)
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

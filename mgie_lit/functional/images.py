@@ -68,3 +68,20 @@ def working_size(width: int, height: int, *, resolution: int, multiple: int) -> 
     ideal_width = resolution * aspect**0.5
     ideal_height = resolution / aspect**0.5
     return tuple(max(multiple, round(side / multiple) * multiple) for side in (ideal_width, ideal_height))
+
+
+def floor_size(width: int, height: int, *, multiple: int) -> tuple[int, int]:
+    """Width and height cut down to multiples, as diffusers' InstructPix2Pix pipeline does with any image.
+
+    Args:
+        width: Pixels, at least 1.
+        height: Pixels, at least 1.
+        multiple: Both sides are multiples of this, and at least it.
+
+    Returns:
+        ``(width, height)`` in pixels.
+
+    >>> floor_size(90, 74, multiple=8)
+    (88, 72)
+    """
+    return (max(multiple, width - width % multiple), max(multiple, height - height % multiple))

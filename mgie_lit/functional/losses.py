@@ -25,18 +25,29 @@ def edit_loss(
     return F.mse_loss(preds.float(), target.float()) / target_variance
 
 
-def instruction_loss(logits: Float[Tensor, "N V"], labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
+def instruction_loss(
+    logits: Float[Tensor, "N V"],
+    labels: Int[Tensor, " N"],
+    *,
+    num_labels: Float[Tensor, ""] | None = None,
+    nan_without_labels: bool = False,
+) -> Float[Tensor, ""]:
     """Cross entropy of the expressive instruction and visual tokens (arXiv:2309.17102, eq. 3).
 
     Args:
         logits: ``(N, vocabulary)``, each predicting the label beside it (already shifted).
         labels: ``(N,)`` token ids; ``IGNORE_INDEX`` = no loss.
+        num_labels: Scalar that the sum is divided by: labels of the average batch where a step has several of them, so
+            that their mean is the mean over all labels. None = the labels of this one.
+        nan_without_labels: Divide by zero where nothing is labelled, as ml-mgie.
 
     Returns:
-        Nats per labelled token; 0 (with a graph) where nothing is labelled, never NaN.
+        Nats per labelled token; 0 (with a graph) where nothing is labelled.
     """
-    num_labels = (labels != IGNORE_INDEX).sum().clamp(min=1)
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / num_labels
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    if num_labels is None:
+        num_labels = (labels != IGNORE_INDEX).sum()
+    return total / (num_labels if nan_without_labels else num_labels + (num_labels == 0))
 
 
 def alignment_loss(preds: Float[Tensor, "B Q D"], target: Float[Tensor, "B D"]) -> Float[Tensor, ""]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.functional.losses import alignment_loss, instruction_loss
 from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
-from mgie_lit.prompts import EditPrompt
+from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.types import Condition, EditBatch, GuideLosses
 from mgie_lit.vocabulary import IGNORE_INDEX, NUM_VISUAL_TOKENS
 
@@ -35,6 +36,7 @@ class MLLMGuide(nn.Module):
         no_repeat_ngram: No n-gram of this length is written twice; 0 = off.
         align: Also give ``loss_align``: the condition against a fixed random code of the expressive instruction, which
             stands in for the text encoder that a pretrained UNet was trained with.
+        faults: Which faults of the released code are kept.
 
     Raises:
         ValueError: Sizes of the parts do not fit together.
@@ -52,6 +54,7 @@ class MLLMGuide(nn.Module):
         max_new_tokens: int = 96,
         no_repeat_ngram: int = 3,
         align: bool = False,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
         _check_sizes(mllm, edit_head, prompt)
@@ -61,6 +64,7 @@ class MLLMGuide(nn.Module):
         self.image_processor = image_processor
         self.max_new_tokens = max_new_tokens
         self.no_repeat_ngram = no_repeat_ngram
+        self.faults = faults
         size = (len(mllm.word_embeddings), edit_head.config["output_dim"])
         codes = random_token_codes(*size, seed=ALIGNMENT_SEED) if align else None
         self.register_buffer("token_codes", codes, persistent=False)
@@ -76,11 +80,16 @@ class MLLMGuide(nn.Module):
         embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels)  # (B, S, D)
         hidden = self.mllm(embeddings, batch.attention_mask)  # (B, S, D)
         logits = self.mllm.logits(hidden[:, :-1]).flatten(0, 1)  # (B (S-1), vocabulary)
-        text = self._text_condition(hidden, batch.visual_token_start)
+        text = self.edit_head(self._visual_states(hidden, batch.visual_token_start), self.visual_embeddings)
         return GuideLosses(
             text=text,
             null=self.edit_head.null_condition(self.visual_embeddings),
-            loss_lm=instruction_loss(logits, batch.labels[:, 1:].flatten()),
+            loss_lm=instruction_loss(
+                logits,
+                batch.labels[:, 1:].flatten(),
+                num_labels=batch.labels_per_batch,
+                nan_without_labels=self.faults.nan_without_labels,
+            ),
             loss_align=None if self.token_codes is None else alignment_loss(text, _text_code(batch, self.token_codes)),
         )
 
@@ -100,16 +109,66 @@ class MLLMGuide(nn.Module):
         """
         prompts = [self.prompt.prompt_ids(instruction) for instruction in instructions]
         pixels = self.pixels(sources)
-        written = self._write(prompts, pixels)
-        rows = [prompt + text + self.prompt.visual_ids for prompt, text in zip(prompts, written, strict=True)]
-        input_ids, attention_mask = _pad(rows, self._pad_id, left=False, device=self.mllm.device)
-        starts = torch.tensor([len(row) - NUM_VISUAL_TOKENS for row in rows], device=self.mllm.device)
-        hidden = self.mllm(self.mllm.embed(input_ids, pixels), attention_mask)  # (B, S, D)
+        written = self.write(prompts, pixels)
+        states = self.read(prompts, written, pixels)
+        stored = self.edit_head.stored_embeddings
+        embeddings = self.visual_embeddings if stored is None else stored
         return Condition(
-            text=self._text_condition(hidden, starts),
-            null=self.edit_head.null_condition(self.visual_embeddings),
+            text=self.edit_head(states, embeddings),
+            null=self.edit_head.null_condition(embeddings),
             expressive_instructions=[self.prompt.decode(text) for text in written],
         )
+
+    @torch.no_grad()
+    def write(self, prompts: list[list[int]], pixels: Tensor | None) -> list[list[int]]:
+        """Greedy answers of the MLLM as ids.
+
+        Args:
+            prompts: Ids of each row, as ``EditPrompt.prompt_ids`` gives them.
+            pixels: ``(B, 3, P, P)`` of the vision tower; None for a guide without eyes.
+
+        Returns:
+            The expressive instructions, without visual and end tokens; with ``faults.free_visual_tokens`` everything
+            that was written, up to and with the end token.
+        """
+        input_ids, attention_mask = _pad(prompts, self._pad_id, left=True, device=self.mllm.device)
+        is_free, end_id = self.faults.free_visual_tokens, int(self.prompt.tokenizer.eos_token_id)
+        stop_ids = [end_id] if is_free else [self.prompt.visual_ids[0], end_id]
+        new_ids = self.mllm.generate(
+            self.mllm.embed(input_ids, pixels),
+            attention_mask,
+            stop_ids=stop_ids,
+            never_ids=[] if is_free else sorted(set(self.prompt.image_ids)),
+            pad_id=self._pad_id,
+            max_new_tokens=self.max_new_tokens,
+            no_repeat_ngram=self.no_repeat_ngram,
+            prompt_ids=input_ids if self.faults.ban_prompt_ngrams else None,
+        )
+        return [_until(row, stop_ids, with_stop=is_free) for row in new_ids.tolist()]
+
+    @torch.no_grad()
+    def read(self, prompts: list[list[int]], written: list[list[int]], pixels: Tensor | None) -> Tensor:
+        """States that predict the visual tokens, ``(B, V, D)``, from one pass over prompt and answer.
+
+        Args:
+            prompts: As for ``write``.
+            written: What ``write`` gave; the visual tokens are appended, unless the MLLM had to write them itself.
+            pixels: As for ``write``.
+
+        Returns:
+            The states; always those of the visual tokens but with ``faults.free_visual_tokens``, which takes the last
+            but one where there are none.
+        """
+        if self.faults.free_visual_tokens:
+            rows = [prompt + answer[:-1] for prompt, answer in zip(prompts, written, strict=True)]
+            starts = [_find(self.prompt.visual_ids[0], p + a) for p, a in zip(prompts, written, strict=True)]
+        else:
+            rows = [prompt + text + self.prompt.visual_ids for prompt, text in zip(prompts, written, strict=True)]
+            starts = [len(row) - NUM_VISUAL_TOKENS for row in rows]
+        input_ids, attention_mask = _pad(rows, self._pad_id, left=False, device=self.mllm.device)
+        hidden = self.mllm(self.mllm.embed(input_ids, pixels), attention_mask)  # (B, S, D)
+        lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
+        return self._visual_states(hidden, torch.tensor(starts, device=hidden.device), lengths)
 
     def pixels(self, sources: Sequence[Image.Image]) -> Tensor | None:
         """Pixels for the vision tower, ``(B, 3, P, P)``; None for a guide without eyes."""
@@ -122,28 +181,16 @@ class MLLMGuide(nn.Module):
     def _pad_id(self) -> int:
         return int(self.prompt.tokenizer.pad_token_id)
 
-    def _write(self, prompts: list[list[int]], pixels: Tensor | None) -> list[list[int]]:
-        """Expressive instructions as ids, without the token that ended them."""
-        input_ids, attention_mask = _pad(prompts, self._pad_id, left=True, device=self.mllm.device)
-        stop_ids = [self.prompt.visual_ids[0], int(self.prompt.tokenizer.eos_token_id)]
-        new_ids = self.mllm.generate(
-            self.mllm.embed(input_ids, pixels),
-            attention_mask,
-            stop_ids=stop_ids,
-            never_ids=sorted(set(self.prompt.image_ids)),
-            pad_id=self._pad_id,
-            max_new_tokens=self.max_new_tokens,
-            no_repeat_ngram=self.no_repeat_ngram,
-        )
-        return [_until(row, stop_ids) for row in new_ids.tolist()]
-
-    def _text_condition(self, hidden: Tensor, visual_token_start: Tensor) -> Tensor:
-        """Edit head on the states that *predict* the visual tokens: positions start-1 .. start+6 (ml-mgie)."""
-        offsets = torch.arange(-1, NUM_VISUAL_TOKENS - 1, device=hidden.device)  # (V,)
-        positions = visual_token_start[:, None] + offsets  # (B, V)
-        states = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))  # (B, V, D)
-        condition: Tensor = self.edit_head(states, self.visual_embeddings)
-        return condition
+    def _visual_states(self, hidden: Tensor, visual_token_start: Tensor, lengths: Tensor | int | None = None) -> Tensor:
+        """States that *predict* the visual tokens, positions start-1 .. start+6 (ml-mgie), ``(B, V, D)``."""
+        first = visual_token_start - 1  # (B,)
+        if self.faults.clamp_slice:
+            last = (hidden.shape[1] if lengths is None else lengths) - NUM_VISUAL_TOKENS - 1
+            is_missing = visual_token_start == NO_VISUAL_TOKENS
+            first = torch.where(is_missing, last, torch.minimum(first, torch.as_tensor(last, device=first.device)))
+        offsets = torch.arange(NUM_VISUAL_TOKENS, device=hidden.device)  # (V,)
+        positions = first[:, None] + offsets  # (B, V)
+        return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
 def _text_code(batch: EditBatch, token_codes: Tensor) -> Tensor:
@@ -183,6 +230,12 @@ def _pad(rows: list[list[int]], pad_id: int, *, left: bool, device: torch.device
     return ids.to(device), mask.to(device)
 
 
-def _until(ids: list[int], stop_ids: list[int]) -> list[int]:
-    """The ids before the first stop id."""
-    return ids[: next((position for position, index in enumerate(ids) if index in stop_ids), len(ids))]
+def _until(ids: list[int], stop_ids: list[int], *, with_stop: bool) -> list[int]:
+    """The ids before the first stop id, or up to and with it."""
+    end = next((position for position, index in enumerate(ids) if index in stop_ids), len(ids))
+    return ids[: end + with_stop]
+
+
+def _find(index: int, ids: list[int]) -> int:
+    """Position of the first such id, or ``NO_VISUAL_TOKENS``."""
+    return ids.index(index) if index in ids else NO_VISUAL_TOKENS

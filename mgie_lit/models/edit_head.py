@@ -23,7 +23,11 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         num_encoder_layers: Encoder layers.
         num_decoder_layers: Decoder layers.
         feedforward_dim: Width of the feed-forward layers.
+        num_stored_embeddings: Word embeddings of so many visual tokens are kept beside the weights, for inference; the
+            published MGIE has them, and they differ from its table's rows. 0 = none.
     """
+
+    stored_embeddings: Tensor | None  # (V, input_dim)
 
     @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
@@ -36,6 +40,7 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
         num_encoder_layers: int,
         num_decoder_layers: int,
         feedforward_dim: int,
+        num_stored_embeddings: int = 0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.llm2hid = nn.Linear(input_dim, hidden_dim)
@@ -53,6 +58,8 @@ class EditHead(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 norm_first=True,
             )
         self.hid2feat = nn.Linear(hidden_dim, output_dim)
+        stored = torch.zeros(num_stored_embeddings, input_dim) if num_stored_embeddings else None
+        self.register_buffer("stored_embeddings", stored)
 
     def forward(
         self, hidden_states: Float[Tensor, "B V D"], embeddings: Float[Tensor, "*B V D"]

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from transformers.generation.logits_process import (
+    LogitsProcessor,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
     SuppressTokensLogitsProcessor,
@@ -19,13 +20,17 @@ from transformers.generation.logits_process import (
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """CLIP vision tower, linear projector and LLaMA (LLaVA, arXiv:2304.08485, section 4.1).
+    """CLIP vision tower, projector and LLaMA (LLaVA, arXiv:2304.08485, section 4.1).
 
     Args:
         language: Keyword arguments of ``transformers.LlamaConfig``; its vocabulary includes the added tokens.
         vision: Keyword arguments of ``transformers.CLIPVisionConfig``; ``None`` = a language model without eyes (LGIE).
         vision_layer: Which hidden state of the tower is projected; -2 in LLaVA. The class position is dropped.
         image_patch_id: Token id whose embeddings are replaced by projected image features.
+        projector_layers: 1 = linear, as LLaVA-7B-v1; 2 = with a GELU between, as LLaVA-1.5 (arXiv:2310.03744).
+
+    Raises:
+        ValueError: ``projector_layers`` is neither 1 nor 2.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -35,15 +40,16 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         vision: Mapping[str, Any] | None = None,
         vision_layer: int = -2,
         image_patch_id: int | None = None,
+        projector_layers: int = 1,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.language_model = LlamaForCausalLM(LlamaConfig(**language))
         self.vision_tower: CLIPVisionModel | None = None
-        self.projector: nn.Linear | None = None
+        self.projector: nn.Module | None = None
         if vision is not None:
             vision_config = CLIPVisionConfig(**vision)
             self.vision_tower = CLIPVisionModel(vision_config)
-            self.projector = nn.Linear(vision_config.hidden_size, self.hidden_dim)
+            self.projector = _projector(vision_config.hidden_size, self.hidden_dim, projector_layers)
         self.image_patch_id = image_patch_id
         self.vision_layer = vision_layer
 
@@ -73,7 +79,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
         states = self.vision_tower(pixels.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
         patches = states[self.vision_layer][:, 1:]  # (B, N, vision width), without the class position
-        features: Tensor = self.projector(patches.to(self.projector.weight.dtype))
+        features: Tensor = self.projector(patches.to(next(self.projector.parameters()).dtype))
         return features
 
     def embed(
@@ -113,6 +119,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pad_id: int,
         max_new_tokens: int,
         no_repeat_ngram: int,
+        prompt_ids: Int[Tensor, "B S"] | None = None,
     ) -> Int[Tensor, "B N"]:
         """Greedy continuation.
 
@@ -123,14 +130,15 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             never_ids: Ids that are not written; the image's own would be taken for a second image.
             pad_id: Fills rows that ended early.
             max_new_tokens: Longest continuation; 96 in ml-mgie.
-            no_repeat_ngram: No n-gram of this length is written twice (the prompt's may be); 3 in ml-mgie, 0 = off.
+            no_repeat_ngram: No n-gram of this length is written twice; 3 in ml-mgie, 0 = off.
+            prompt_ids: ``(B, S)`` ids whose n-grams count as written already, as in ml-mgie; None = they may be.
 
         Returns:
             ``(B, N)`` new ids, with the stop id where there was one.
         """
         processors = LogitsProcessorList()
         if no_repeat_ngram:
-            processors.append(NoRepeatNGramLogitsProcessor(no_repeat_ngram))
+            processors.append(_NoRepeatNGram(no_repeat_ngram, prompt_ids))
         if never_ids:
             processors.append(SuppressTokensLogitsProcessor(never_ids, device=str(embeddings.device)))
         new_ids = self.language_model.generate(  # type: ignore[misc]
@@ -143,3 +151,25 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             pad_token_id=pad_id,
         )
         return cast("Tensor", new_ids)
+
+
+def _projector(vision_dim: int, hidden_dim: int, num_layers: int) -> nn.Module:
+    if num_layers == 1:
+        return nn.Linear(vision_dim, hidden_dim)
+    if num_layers == 2:
+        return nn.Sequential(nn.Linear(vision_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim))
+    raise ValueError(f"projector_layers: expected 1 (linear) or 2 (with a GELU between), got {num_layers}")
+
+
+class _NoRepeatNGram(LogitsProcessor):
+    """transformers' ban of repeated n-grams; of a prompt that is given as embeddings it sees no ids by itself."""
+
+    def __init__(self, size: int, prompt_ids: Tensor | None) -> None:
+        self._ban = NoRepeatNGramLogitsProcessor(size)
+        self._prompt_ids = prompt_ids
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._prompt_ids is not None:
+            input_ids = torch.cat([self._prompt_ids, input_ids], dim=1)
+        banned: Tensor = self._ban(input_ids, scores)
+        return banned

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
-from mgie_lit.functional.images import pil_to_unit, to_signed, to_unit, unit_to_pil, working_size
+from mgie_lit.functional.images import floor_size, pil_to_unit, to_signed, to_unit, unit_to_pil, working_size
 from mgie_lit.functional.transfer import transfer_edit
 from mgie_lit.sampling.loop import initial_latents, sample_edit
 from mgie_lit.types import Condition, EditedImage
@@ -83,8 +83,9 @@ def edit_images(
         raise ValueError(f"latents: expected one for each of {len(sources)} images, got shape {tuple(latents.shape)}")
     edited: dict[int, EditedImage] = {}
     for size, indices in _group_by_working_size(editor, sources, options.resolution).items():
-        small = [_resize(sources[index], size) for index in indices]
-        condition: Condition = editor.guide.condition(small, [instructions[index] for index in indices])  # type: ignore[operator]
+        small = [_resize(editor, sources[index], size) for index in indices]
+        seen = [sources[index] for index in indices] if editor.faults.demo_images else small
+        condition: Condition = editor.guide.condition(seen, [instructions[index] for index in indices])  # type: ignore[operator]
         low = _edit_batch(
             editor,
             small,
@@ -114,7 +115,11 @@ def _group_by_working_size(
 ) -> dict[tuple[int, int], list[int]]:
     groups: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(sources):
-        size = working_size(*image.size, resolution=resolution, multiple=editor.size_multiple)
+        size = (
+            floor_size(*image.size, multiple=editor.size_multiple)
+            if editor.faults.demo_images
+            else working_size(*image.size, resolution=resolution, multiple=editor.size_multiple)
+        )
         groups.setdefault(size, []).append(index)
     return groups
 
@@ -150,8 +155,9 @@ def _edit_batch(
     return to_unit(edited).cpu()
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+def _resize(editor: Editor, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    resample = Image.Resampling.LANCZOS if editor.faults.demo_images else Image.Resampling.BICUBIC
+    return image if image.size == size else image.resize(size, resample)
 
 
 def _to_full_size(source: Image.Image, small: Image.Image, edited: torch.Tensor, transfer: Transfer) -> Image.Image:

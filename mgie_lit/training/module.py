@@ -12,8 +12,10 @@ from torch import Tensor
 
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
+from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.freezing import frozen_roots, set_trainable
 from mgie_lit.training.draws import draw, to_device
+from mgie_lit.training.labels import share_label_mean
 from mgie_lit.types import EditBatch, EditLosses
 
 VALIDATION_EPOCH = -1  # validation uses the same draws every time, so that its losses can be compared
@@ -30,6 +32,7 @@ class EditModule(lightning.LightningModule):
         trainable: Name patterns of what trains (``models.freezing``).
         seed: Of noise, timesteps and dropout.
         config: The resolved config as plain containers; goes into every checkpoint.
+        faults: Which faults of the released code are kept.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class EditModule(lightning.LightningModule):
         trainable: Sequence[str],
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
         self.editor = editor
@@ -50,6 +54,7 @@ class EditModule(lightning.LightningModule):
         self.make_schedule = schedule
         self.seed = seed
         self.config = dict(config or {})
+        self.faults = faults
         self.trainable_names = set_trainable(editor, trainable)
         self.train()  # the trainer keeps the modes that it finds
 
@@ -62,6 +67,8 @@ class EditModule(lightning.LightningModule):
 
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
+        if not self.faults.local_label_mean:
+            batch = share_label_mean(batch)
         losses = self._losses(batch, self.current_epoch)
         self._log_losses("train", losses, len(batch))
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]

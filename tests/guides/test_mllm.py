@@ -149,7 +149,7 @@ def test_inference_and_training_make_the_same_condition_of_the_same_words(guide:
     """What the model wrote, taught to it, gives the states that it was edited by."""
     example = random_example(1)
     condition = guide.condition([example.source], [example.instruction])
-    written = guide._write([guide.prompt.prompt_ids(example.instruction)], guide.pixels([example.source]))[0]
+    written = guide.write([guide.prompt.prompt_ids(example.instruction)], guide.pixels([example.source]))[0]
     assert len(written) == guide.max_new_tokens
     ids = [*guide.prompt.prompt_ids(example.instruction), *written, *guide.prompt.visual_ids]
     hidden = guide.mllm(
@@ -196,7 +196,7 @@ def test_an_untrained_model_can_not_write_a_second_image(token: str) -> None:
     index = tiny_prompt().tokenizer.convert_tokens_to_ids(token)
     guide = eager_to_write(index)
     sources = [random_image(16, 16, seed=0)]
-    written = guide._write([guide.prompt.prompt_ids("warmer")], guide.pixels(sources))
+    written = guide.write([guide.prompt.prompt_ids("warmer")], guide.pixels(sources))
     assert index not in written[0]
     assert guide.condition(sources, ["warmer"]).text.shape == (1, NUM_QUERIES, CONDITION_DIM)
 
