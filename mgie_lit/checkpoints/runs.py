@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,28 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgie_lit.checkpoints.torch_files import READ_ERRORS
 from mgie_lit.errors import CheckpointError
 
 SUFFIX = ".ckpt"
 CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
 EDITOR_PREFIX = "editor."
-_READ_ERRORS = (  # what torch's unpickler raises over bytes that are no checkpoint
-    OSError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -73,7 +55,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         first_line = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(
             f"{path}: expected a checkpoint of a training run, can not read it: {first_line}"

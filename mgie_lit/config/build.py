@@ -66,8 +66,7 @@ def build_editor(config: DictConfig) -> Editor:
     make = partial(instantiate, _convert_="all")
     faults = build_faults(config)
     prompt = build_prompt(config)
-    guide: MLLMGuide = make(
-        config.model.guide,
+    guide: MLLMGuide = make(config.model.guide, _partial_=True)(  # instantiate would turn `faults` into a dict
         mllm=make(config.size.mllm, image_patch_id=prompt.image_patch_id),
         edit_head=make(config.size.edit_head),
         prompt=prompt,

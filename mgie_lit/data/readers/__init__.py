@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from mgie_lit.errors import ConfigError
+
 if TYPE_CHECKING:
     from mgie_lit.types import EditExample
+
+SPLITS = ("train", "val", "test")
 
 
 @runtime_checkable
@@ -23,3 +27,47 @@ class EditDataset(Protocol):
     def sample_id(self, index: int) -> str:
         """Id of the example at ``index``: unique within the data set and safe as a file name."""
         ...
+
+
+@runtime_checkable
+class KnowsExpressive(Protocol):
+    """A reader whose examples may lack expressive instructions, and that knows so without opening an image."""
+
+    def missing_expressive(self) -> tuple[int, list[str]]:
+        """How many examples have no expressive instruction, and the ids of the first few."""
+        ...
+
+
+def has_expressive(dataset: EditDataset) -> bool:
+    """Whether every example has an expressive instruction; readers that do not know are taken at their word."""
+    return not isinstance(dataset, KnowsExpressive) or dataset.missing_expressive()[0] == 0
+
+
+def require_expressive(dataset: EditDataset, split: str) -> None:
+    """Stop before the first step of a training that needs expressive instructions.
+
+    Args:
+        dataset: Any reader; nothing is opened.
+        split: Its name, for the message.
+
+    Raises:
+        ConfigError: Examples have none; the message says how to make them.
+    """
+    count, ids = dataset.missing_expressive() if isinstance(dataset, KnowsExpressive) else (0, [])
+    if not count:
+        return
+    what = "none has one" if count == len(dataset) else f"{count} have none ({listing(ids, count)})"
+    raise ConfigError(
+        f"data.expressive: expected an expressive instruction for each of the {len(dataset)} {split} examples, "
+        f"but {what}; make them with `mgie prepare expressive` and give its file as data.expressive=<file>, or train on "
+        "the raw words with data.expressive=instruction"
+    )
+
+
+def listing(names: list[str], count: int) -> str:
+    """A few names out of ``count``, for a message.
+
+    >>> listing(["a", "b"], 7)
+    'a, b, ...'
+    """
+    return ", ".join(names) + (", ..." if count > len(names) else "")
