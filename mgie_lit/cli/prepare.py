@@ -1,12 +1,14 @@
-"""``mgie prepare``: look at data before training."""
+"""``mgie prepare``: what is done with data before training, one module a step (``cli/prepare_<step>.py``)."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from importlib import import_module
 
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
 from mgie_lit.errors import ConfigError
+
+STEPS = ("preview",)  # each has a module `prepare_<step>` with `run(overrides)`
 
 HELP = """\
 usage: mgie prepare preview [OVERRIDES]
@@ -32,26 +34,6 @@ def run(argv: list[str]) -> None:
     if HELP_FLAGS & set(argv):
         sys.stdout.write(overrides_help(HELP, has_flags=False))
         return
-    if not argv or argv[0] != "preview":
-        raise ConfigError(f"expected preview, got {argv[0] if argv else 'nothing'}; see --help")
-    _preview(argv[1:])
-
-
-def _preview(overrides: list[str]) -> None:
-    from mgie_lit.config.build import build_dataset
-    from mgie_lit.config.compose import compose_config
-    from mgie_lit.config.validate import validate_config
-    from mgie_lit.prepare.preview import write_preview
-
-    config = compose_config("prepare", overrides)
-    validate_config(config, unused={"size"})
-    path = Path(config.preview.path)
-    if path.exists():
-        raise ConfigError(f"preview.path: expected a new file, but {path} exists; choose another with preview.path=")
-    split, count = str(config.preview.split), int(config.preview.count)
-    if split in config.data.num_examples:
-        config.data.num_examples[split] = count  # a longer set begins with the same examples
-    dataset = build_dataset(config, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_preview(dataset, path, count)
-    print(path)
+    if not argv or argv[0] not in STEPS:
+        raise ConfigError(f"expected {', '.join(STEPS)}, got {argv[0] if argv else 'nothing'}; see --help")
+    import_module(f"mgie_lit.cli.prepare_{argv[0]}").run(argv[1:])
