@@ -18,6 +18,7 @@ from torch import nn
 
 from mgie_lit.config.build import build_datamodule, build_editor, build_faults, build_module
 from mgie_lit.config.compose import compose_config
+from mgie_lit.config.start import load_start
 from mgie_lit.data.collate import EditCollator
 from mgie_lit.data.order import ShuffledOrder
 from mgie_lit.data.transforms import INTERMEDIATE_SIDE, PairTransform, TwoStepTransform
@@ -27,7 +28,6 @@ from mgie_lit.faults import RELEASED, Faults
 from mgie_lit.functional.losses import instruction_loss
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.initialise import redraw_linear
-from mgie_lit.models.unet import widen_conv_in
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.testing.tiny_models import (
@@ -38,6 +38,7 @@ from mgie_lit.testing.tiny_models import (
     tiny_collator,
     tiny_editor,
     tiny_guide,
+    tiny_kl_autoencoder,
     tiny_prompt,
     tiny_unet,
 )
@@ -119,18 +120,18 @@ def test_redraw_linear_from_a_config() -> None:
     assert torch.equal(plain.query, redrawn.query)
 
 
-def test_random_conv_in_bias() -> None:
-    torch.manual_seed(0)
-    unet = tiny_unet(2, 4)  # 4 input channels, as a pretrained one
-    weight, bias = unet.conv_in.weight.clone(), unet.conv_in.bias.clone()
-    widen_conv_in(unet, 8, random_bias=True)
-    assert torch.equal(unet.conv_in.weight[:, :4], weight)
-    assert not unet.conv_in.weight[:, 4:].any()
-    assert not torch.equal(unet.conv_in.bias, bias)
-    repaired = tiny_unet(2, 4)
-    bias = repaired.conv_in.bias.clone()
-    widen_conv_in(repaired, 8)
-    assert torch.equal(repaired.conv_in.bias, bias)
+@pytest.mark.parametrize("on", [True, False])
+def test_random_conv_in_bias(on: bool, tmp_path: Path) -> None:
+    """From a folder with Stable Diffusion's four input channels."""
+    pretrained = tiny_unet(2, 4)
+    pretrained.save_pretrained(tmp_path / "unet")
+    tiny_kl_autoencoder().save_pretrained(tmp_path / "vae")
+    editor = tiny_editor("kl")
+    config = OmegaConf.create({"size": {"start": {"mllm": None, "edit_head": None, "diffusion": str(tmp_path)}}})
+    load_start(editor, editor.guide, config, Faults(random_conv_in_bias=on))  # type: ignore[arg-type]
+    assert torch.equal(editor.unet.conv_in.weight[:, :4], pretrained.conv_in.weight)
+    assert not editor.unet.conv_in.weight[:, 4:].any()
+    assert torch.equal(editor.unet.conv_in.bias, pretrained.conv_in.bias) is not on
 
 
 @pytest.mark.parametrize("on", [True, False])

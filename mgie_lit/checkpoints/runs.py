@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
 from mgie_lit.checkpoints.torch_files import READ_ERRORS
 from mgie_lit.errors import CheckpointError
 
@@ -68,19 +69,44 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_editor_weights(editor: nn.Module, state_dict: Mapping[str, Tensor], path: Path) -> None:
+def load_editor_weights(
+    editor: nn.Module, checkpoint: Mapping[str, Any], path: Path, *, sources: Mapping[str, str]
+) -> None:
     """Put a checkpoint's weights into an editor of the same config.
 
     Args:
+        editor: Changed in place; nothing is changed where this raises. Its frozen parts are loaded from ``sources``.
+        checkpoint: As ``load_checkpoint`` gives it; in its ``state_dict`` names begin with ``editor.``.
+        path: Where the checkpoint comes from, for the message.
+        sources: Name prefix of a part -> folder that its frozen weights were loaded from.
+
+    Raises:
+        CheckpointError: Keys or shapes differ, or frozen weights are not those of the training; the message names some.
+    """
+    stored = {name.removeprefix(EDITOR_PREFIX) for name in checkpoint["state_dict"]}
+    parts = frozen_parts(editor, sources, stored=stored) if checkpoint.get(FROZEN_KEY) else {}
+    check_frozen(checkpoint.get(FROZEN_KEY) or {}, parts, path)
+    load_trained(
+        editor, checkpoint["state_dict"], path, left_out={name for part in parts.values() for name in part.names}
+    )
+
+
+def load_trained(
+    editor: nn.Module, state_dict: Mapping[str, Tensor], path: Path | str, *, left_out: Collection[str]
+) -> None:
+    """Load what a checkpoint holds; exactly the frozen weights that were left out may be missing.
+
+    Args:
         editor: Changed in place; nothing is changed where this raises.
-        state_dict: Of the LightningModule: names begin with ``editor.``.
+        state_dict: Names begin with ``editor.``.
         path: Where the weights come from, for the message.
+        left_out: Names of the editor's parameters that are not in ``state_dict``.
 
     Raises:
         CheckpointError: Keys or shapes differ; the message names some.
     """
     weights = {key.removeprefix(EDITOR_PREFIX): value for key, value in state_dict.items()}
-    expected = editor.state_dict()
+    expected = {name: value for name, value in editor.state_dict().items() if name not in left_out}
     faults = [f"missing {key}" for key in expected if key not in weights]
     faults += [f"unexpected {key}" for key in weights if key not in expected]
     faults += [
@@ -91,4 +117,4 @@ def load_editor_weights(editor: nn.Module, state_dict: Mapping[str, Tensor], pat
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise CheckpointError(f"{path}: the weights do not fit the config: {'; '.join(faults[:3])}{more}")
-    editor.load_state_dict(weights)
+    editor.load_state_dict(weights, strict=False)

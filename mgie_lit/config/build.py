@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.runs import CONFIG_FILE, resolved
+from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
-from mgie_lit.models.initialise import redraw_linear
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
 from mgie_lit.prompts import EditPrompt
@@ -51,40 +51,43 @@ def build_faults(config: DictConfig) -> Faults:
 
 
 def build_editor(config: DictConfig) -> Editor:
-    """The system of a config with fresh weights drawn from ``seed``.
+    """The system of a config as it is before training: loaded from ``size.start``, the rest drawn from ``seed``.
 
     Args:
-        config: With ``seed``, ``size``, ``model`` and ``sampler``.
+        config: With ``seed``, ``size``, ``model``, ``sampler`` and ``faults``.
 
     Returns:
         The editor, on the CPU, in train mode.
 
     Raises:
         ConfigError: The parts do not fit together.
+        CheckpointError: Weights to start from are missing or do not fit.
     """
     torch.manual_seed(config.seed)
     make = partial(instantiate, _convert_="all")
     faults = build_faults(config)
     prompt = build_prompt(config)
+    start = config.size.start
+    with without_draws(start.mllm):
+        mllm = make(config.size.mllm, image_patch_id=prompt.image_patch_id)
     guide: MLLMGuide = make(config.model.guide, _partial_=True)(  # instantiate would turn `faults` into a dict
-        mllm=make(config.size.mllm, image_patch_id=prompt.image_patch_id),
+        mllm=mllm,
         edit_head=make(config.size.edit_head),
         prompt=prompt,
         image_processor=make(config.size.image_processor),
         faults=faults,
     )
-    parts = (make(config.size.autoencoder), make(config.size.unet), make(config.sampler.scheduler))
+    with without_draws(start.diffusion):
+        parts = (make(config.size.autoencoder), make(config.size.unet))
     try:
-        editor = Editor(guide, *parts, source_scale=config.size.source_scale, faults=faults)
+        editor = Editor(
+            guide, *parts, make(config.sampler.scheduler), source_scale=config.size.source_scale, faults=faults
+        )
     except ValueError as error:
         raise ConfigError(f"size, sampler: {error}") from error
     if editor.states_affine:
         zero_output(editor.unet)
-    if faults.redraw_linear:
-        for part in (editor.unet, editor.autoencoder, guide.edit_head):
-            redraw_linear(part)
-    if faults.half_vision_tower and guide.mllm.vision_tower is not None:
-        guide.mllm.vision_tower.half()  # type: ignore[no-untyped-call]
+    load_start(editor, guide, config, faults)
     return editor
 
 
@@ -163,6 +166,7 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
         seed=config.seed,
         config=resolved(config),
         faults=build_faults(config),
+        sources=start_sources(config),
     )
 
 
@@ -210,7 +214,7 @@ def load_editor(path: Path) -> tuple[Editor, DictConfig]:
     config = OmegaConf.create(checkpoint[CONFIG_KEY])
     assert isinstance(config, DictConfig)
     editor = build_editor(config)
-    load_editor_weights(editor, checkpoint["state_dict"], file)
+    load_editor_weights(editor, checkpoint, file, sources=start_sources(config))
     return editor.eval(), config
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+import math
+from typing import cast
 
-REDRAWN_STD = 0.02  # LLaMA's initializer_range
+from torch import nn
+from transformers import LlamaForCausalLM
+
+LLAMA_STD = 0.02  # LLaMA's initializer_range
 
 
 def redraw_linear(module: nn.Module) -> None:
@@ -18,6 +22,18 @@ def redraw_linear(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=REDRAWN_STD)
+            nn.init.normal_(layer.weight, std=LLAMA_STD)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def redraw_bias(layer: nn.Conv2d) -> None:
+    """Give a convolution the random bias of a new one, in place: what ml-mgie leaves of a widened ``conv_in``."""
+    fan_in = layer.weight[0].numel()
+    nn.init.uniform_(cast("nn.Parameter", layer.bias), -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+
+def draw_tables(language_model: LlamaForCausalLM) -> None:
+    """Draw word embeddings and LM head as LLaMA's are, N(0, 0.02), in place: rows that no folder brings."""
+    for table in (language_model.get_input_embeddings(), language_model.lm_head):
+        nn.init.normal_(cast("nn.Parameter", table.weight), std=LLAMA_STD)

@@ -36,13 +36,14 @@ def denoise(
     return output.float()
 
 
-def widen_conv_in(unet: UNet2DConditionModel, in_channels: int, *, random_bias: bool = False) -> None:
+def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
     """Give a pretrained UNet more input channels in place: new ones start at zero, weight *and* bias are kept.
+
+    ml-mgie leaves the bias of the new convolution random (see ``docs/numerics.md``).
 
     Args:
         unet: Changed in place, its config too.
         in_channels: Channels it has afterwards: 8 for SD-1.5, latents of target and source.
-        random_bias: Leave the bias of the new convolution random, as ml-mgie.
 
     Raises:
         ValueError: ``in_channels`` is smaller than what the UNet has.
@@ -54,8 +55,7 @@ def widen_conv_in(unet: UNet2DConditionModel, in_channels: int, *, random_bias: 
     with torch.no_grad():
         new.weight.zero_()
         new.weight[:, : old.in_channels] = old.weight
-        if not random_bias:
-            new.bias.copy_(old.bias)  # type: ignore[union-attr, arg-type]
+        new.bias.copy_(old.bias)  # type: ignore[union-attr, arg-type]
     unet.conv_in = new.to(old.weight.device, old.weight.dtype)
     unet.register_to_config(in_channels=in_channels)  # type: ignore[no-untyped-call]
 

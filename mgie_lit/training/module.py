@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import lightning
@@ -10,6 +11,8 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
+from mgie_lit.checkpoints.runs import CONFIG_KEY, EDITOR_PREFIX, load_trained
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
@@ -33,6 +36,8 @@ class EditModule(lightning.LightningModule):
         seed: Of noise, timesteps and dropout.
         config: The resolved config as plain containers; goes into every checkpoint.
         faults: Which faults of the released code are kept.
+        sources: Name prefix of a part, e.g. ``guide.mllm``, -> folder that its weights were loaded from; what of it is
+            frozen is not stored in checkpoints, but its hash is.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class EditModule(lightning.LightningModule):
         seed: int = 0,
         config: Mapping[str, Any] | None = None,
         faults: Faults = NO_FAULTS,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.editor = editor
@@ -56,6 +62,9 @@ class EditModule(lightning.LightningModule):
         self.config = dict(config or {})
         self.faults = faults
         self.trainable_names = set_trainable(editor, trainable)
+        self.frozen = frozen_parts(editor, sources or {}, stored=set(self.trainable_names))
+        self.left_out = {name for part in self.frozen.values() for name in part.names}
+        self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
         self.train()  # the trainer keeps the modes that it finds
 
     def train(self, mode: bool = True) -> Self:
@@ -110,8 +119,30 @@ class EditModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file stand on its own: the resolved config."""
-        checkpoint["mgie_config"] = self.config
+        """Add what makes the file stand on its own: the resolved config, and where the frozen weights are."""
+        checkpoint[CONFIG_KEY] = self.config
+        checkpoint[FROZEN_KEY] = {prefix: part.as_record() for prefix, part in self.frozen.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that was trained with other frozen weights."""
+        check_frozen(checkpoint.get(FROZEN_KEY) or {}, self.frozen, Path("checkpoint"))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """Load what ``state_dict`` gives: exactly the frozen weights may be missing, whatever ``strict`` is.
+
+        Args:
+            state_dict: Of a checkpoint.
+            strict: Without effect.
+            assign: Not supported.
+
+        Returns:
+            Nothing to report.
+
+        Raises:
+            CheckpointError: Keys or shapes differ.
+        """
+        load_trained(self.editor, state_dict, "checkpoint", left_out=self.left_out)
+        return torch.nn.modules.module._IncompatibleKeys([], [])
 
     def _losses(self, batch: EditBatch, epoch: int) -> EditLosses:
         draws = draw(
@@ -129,3 +160,9 @@ class EditModule(lightning.LightningModule):
             value = getattr(losses, name)
             if value is not None:
                 self.log(f"{stage}/{name}", value.detach(), batch_size=batch_size, prog_bar=name == "loss")
+
+
+def _leave_out_frozen(module: EditModule, weights: dict[str, Any], prefix: str, metadata: Any) -> None:  # noqa: ANN401
+    """Keep frozen weights that can be loaded again out of every state dict, also of one around this module."""
+    for name in module.left_out:
+        weights.pop(f"{prefix}{EDITOR_PREFIX}{name}", None)

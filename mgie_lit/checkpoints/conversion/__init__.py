@@ -1,0 +1,1 @@
+"""``mgie convert``: from published formats to ours and back, streamed file by file."""

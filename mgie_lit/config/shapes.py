@@ -1,0 +1,39 @@
+"""A training's objects without numbers: everything is built as for the run, nothing is loaded or allocated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from accelerate import init_empty_weights
+from omegaconf import DictConfig, OmegaConf
+
+from mgie_lit.config.build import build_editor, build_module
+from mgie_lit.config.runs import resolved
+
+if TYPE_CHECKING:
+    from mgie_lit.training.module import EditModule
+
+
+def build_shapes(config: DictConfig, *, tokenizer: str | None = None) -> EditModule:
+    """The module of a config, its parameters on the meta device; weights to start from need not be there.
+
+    Args:
+        config: Of a training; it is not changed.
+        tokenizer: Stands in for ``size.tokenizer.source``, for places where that is missing; sizes do not depend on it.
+
+    Returns:
+        The module with its trainable parameters chosen; buffers and scheduler are real.
+
+    Raises:
+        ConfigError: The parts do not fit together.
+        CheckpointError: The tokenizer can not be read.
+    """
+    content = resolved(config)
+    size = content["size"]
+    size["start"] = dict.fromkeys(size.get("start") or {})
+    if tokenizer is not None:
+        size["tokenizer"]["source"] = tokenizer
+    bare = cast("DictConfig", OmegaConf.create(content))
+    with init_empty_weights(include_buffers=False):
+        editor = build_editor(bare)
+    return build_module(bare, editor)
