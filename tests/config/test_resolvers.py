@@ -3,12 +3,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from mgie_lit.config import resolvers
-from mgie_lit.config.resolvers import forget_directories, new_directory, register_resolvers, reserve_directory
+from mgie_lit.config.resolvers import (
+    accumulated_batches,
+    forget_directories,
+    new_directory,
+    register_resolvers,
+    reserve_directory,
+)
 from mgie_lit.errors import ConfigError
 
 
@@ -63,3 +70,23 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
         reserve_directory(tmp_path / "file")
     with pytest.raises(ConfigError, match=message):
         reserve_directory(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [((None, 4, "auto", 1), 1), ((128, 4, 8, 1), 4), ((32, 4, 8, 1), 1), ((64, 4, 2, 4), 2)]
+)
+def test_batches_of_an_optimizer_step(arguments: tuple[Any, ...], expected: int) -> None:
+    assert accumulated_batches(*arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((100, 32, 1, 1), r"a multiple of data.batch_size times the processes \(32 x 1 = 32\), got 100"),
+        ((16, 4, 8, 1), r"\(4 x 8 = 32\), got 16; change one"),
+        ((128, 4, "auto", 1), r"a number of devices to divide by, got trainer.devices=auto"),
+    ],
+)
+def test_a_step_that_is_no_whole_number_of_batches(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        accumulated_batches(*arguments)

@@ -251,3 +251,18 @@ def test_mllm_and_prompt_have_to_mean_the_same_patch_token() -> None:
     guide = tiny_guide()
     with pytest.raises(ValueError, match=r"mllm\.image_patch_id: expected 501, got 77"):
         MLLMGuide(tiny_mllm(77), guide.edit_head, guide.prompt, guide.image_processor)
+
+
+def test_stored_embeddings_are_used_when_editing_and_the_table_s_rows_when_training() -> None:
+    guide = clear_cut(tiny_guide().eval())
+    batch = batch_of(guide, 0, 1)
+    sources = [random_image(16, 16, seed=0)]
+    rows = guide.condition(sources, ["warmer"])
+    trained = guide.losses(batch).text
+    guide.edit_head.stored_embeddings = guide.visual_embeddings.detach().clone()
+    assert torch.equal(guide.condition(sources, ["warmer"]).text, rows.text)
+    guide.edit_head.stored_embeddings += 1.0
+    stored = guide.condition(sources, ["warmer"])
+    assert not torch.allclose(stored.text, rows.text)
+    assert not torch.allclose(stored.null, rows.null)
+    assert torch.equal(guide.losses(batch).text, trained)

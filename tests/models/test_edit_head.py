@@ -71,3 +71,12 @@ def test_saved_and_loaded_it_gives_the_same(head: EditHead, tmp_path: Path) -> N
 def test_names_of_the_parts(head: EditHead) -> None:
     """Those of the released checkpoints."""
     assert {name.split(".")[0] for name, _ in head.named_parameters()} == {"llm2hid", "query", "mapper", "hid2feat"}
+
+
+def test_stored_embeddings_are_saved_with_the_weights(tmp_path: Path) -> None:
+    head = EditHead(7, 12, 5, 3, 2, 1, 1, 11, num_stored_embeddings=4)
+    assert "stored_embeddings" not in dict(head.named_parameters()), "they do not train"
+    head.stored_embeddings = torch.randn(4, 7)
+    head.save_pretrained(tmp_path)
+    loaded = EditHead.from_pretrained(tmp_path)
+    assert torch.equal(loaded.stored_embeddings, head.stored_embeddings)

@@ -199,3 +199,31 @@ def test_saved_and_loaded_it_gives_the_same(mllm: MLLM, tmp_path: Path) -> None:
     assert torch.equal(loaded(loaded.embed(ids, pixels(2)), mask), mllm(mllm.embed(ids, pixels(2)), mask))
     assert loaded.image_patch_id == PATCH
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".safetensors"]
+
+
+def test_projector_of_two_layers_has_a_gelu_between() -> None:
+    vision = {"hidden_size": 24, "intermediate_size": 36, "num_hidden_layers": 1, "num_attention_heads": 3}
+    language = {
+        "vocab_size": 50,
+        "hidden_size": 40,
+        "intermediate_size": 52,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 5,
+    }
+    mllm = MLLM(
+        language, {**vision, "image_size": 28, "patch_size": 14}, vision_layer=-1, image_patch_id=3, projector_layers=2
+    )
+    pixels = torch.randn(2, 3, 28, 28)
+    states = mllm.vision_tower(pixels, output_hidden_states=True).hidden_states[-1][:, 1:]  # type: ignore[misc]
+    first, _, second = mllm.projector  # type: ignore[misc]
+    expected = second(torch.nn.functional.gelu(first(states)))
+    assert torch.allclose(mllm.image_features(pixels), expected, atol=1e-6)
+
+
+def test_projector_of_another_depth() -> None:
+    with pytest.raises(ValueError, match=r"projector_layers: expected 1 \(linear\) or 2 .*got 3"):
+        MLLM(
+            {"vocab_size": 50, "hidden_size": 40, "num_attention_heads": 5, "num_hidden_layers": 1},
+            {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1},
+            projector_layers=3,
+        )
