@@ -34,6 +34,7 @@ def run(argv: list[str]) -> None:
 
 
 def _train(config: DictConfig) -> float | None:
+    from mgie_lit.cli.launch import launch
     from mgie_lit.config.run import train
 
-    return train(config)
+    return train(config, launch)

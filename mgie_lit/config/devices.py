@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from mgie_lit.errors import ConfigError
@@ -40,3 +42,27 @@ def available_devices() -> list[str]:
     if torch.backends.mps.is_available():
         names.append("mps")
     return [*names, "cpu"]
+
+
+def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
+    """How many processes a training has on this machine: one for each device.
+
+    Args:
+        accelerator: As Lightning's: ``cpu``, ``gpu``, ``auto`` ...
+        devices: A number, a list of indices, or ``auto`` or -1 for all that there are.
+
+    Returns:
+        At least 1; of CPUs ``auto`` means one.
+
+    Raises:
+        ConfigError: ``devices`` is none of these.
+    """
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return max(1, len(devices))
+    if devices in {"auto", -1, "-1"}:
+        import torch
+
+        return 1 if accelerator == "cpu" else max(1, torch.cuda.device_count())
+    if isinstance(devices, int) and devices > 0:
+        return devices
+    raise ConfigError(f"trainer.devices: expected a number >= 1, a list of indices, or auto, got {devices!r}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
 from mgie_lit.config.build import (
@@ -22,12 +22,13 @@ from mgie_lit.config.build import (
     build_trainer,
     load_pipeline,
 )
-from mgie_lit.config.devices import choose_device
+from mgie_lit.config.devices import choose_device, count_devices
 from mgie_lit.config.resume import resumed_config
 from mgie_lit.config.runs import (
     CONFIG_FILE,
     check_free,
     current_overrides,
+    has_results,
     remove_run_files,
     resolved,
     write_run_files,
@@ -41,13 +42,72 @@ if TYPE_CHECKING:
     import lightning
 
 LOG = logging.getLogger(__name__)
+_CHECKPOINT_NOTE = "checkpoint"
 
 
-def train(config: DictConfig) -> float | None:
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to run, in one process or as one of several."""
+
+    config: DictConfig  # resolved; `paths.run_dir` is the run's
+    checkpoint: Path | None = None  # to go on from; None = a new run
+
+    @property
+    def run_dir(self) -> Path:
+        """Where the run is recorded."""
+        return Path(self.config.paths.run_dir)
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that work on it on this machine."""
+        return count_devices(self.config.trainer.accelerator, self.config.trainer.devices)
+
+    def write(self, folder: Path) -> None:
+        """Put it into a folder for other processes."""
+        OmegaConf.save(OmegaConf.create(resolved(self.config)), folder / CONFIG_FILE)
+        (folder / _CHECKPOINT_NOTE).write_text("" if self.checkpoint is None else str(self.checkpoint.absolute()))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """What `write` put into a folder."""
+        config = OmegaConf.load(folder / CONFIG_FILE)
+        assert isinstance(config, DictConfig)
+        checkpoint = (folder / _CHECKPOINT_NOTE).read_text()
+        return cls(config, Path(checkpoint) if checkpoint else None)
+
+    def run(self, record: Callable[[], None] | None = None) -> float | None:
+        """Build everything and train, in this process.
+
+        Args:
+            record: Called when all parts have been built, before the first step.
+
+        Returns:
+            ``optimized_metric`` at the end; None (with a warning) where it was never logged.
+
+        Raises:
+            MGIEError: A part can not be built or the checkpoint does not fit.
+        """
+        _silence_known_warnings()
+        resume_step = None if self.checkpoint is None else int(load_checkpoint(self.checkpoint)["global_step"])
+        editor = build_editor(self.config)
+        if self.checkpoint is None:
+            start_from_editor(editor, self.config.model)
+        module = build_module(self.config, editor)
+        module.make_optimizer(editor.named_parameters())  # a recipe that can not be followed is known now
+        datamodule = build_datamodule(self.config, editor)
+        trainer = build_trainer(self.config, resume_step)
+        if record is not None:
+            record()
+        trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
+        return _optimized_value(trainer, self.config.optimized_metric)
+
+
+def train(config: DictConfig, launch: Callable[[Training, int], float | None] | None = None) -> float | None:
     """Train as the config says, or go on with ``resume``.
 
     Args:
         config: Composed from ``train.yaml``; with ``resume`` that run's own, with what was typed on top, is used.
+        launch: Runs a training in several processes of this machine; None = only one is possible.
 
     Returns:
         ``optimized_metric`` at the end, for sweeps; None (with a warning) where it was never logged.
@@ -56,38 +116,36 @@ def train(config: DictConfig) -> float | None:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
     """
     checkpoint: Path | None = None
-    resume_step: int | None = None
     if config.resume is None:
+        check_trains(config.model)
         check_free(Path(config.paths.run_dir))
     else:
         config = resumed_config(config, current_overrides())
         checkpoint = find_checkpoint(Path(config.paths.run_dir))
-        resume_step = int(load_checkpoint(checkpoint)["global_step"])
-    _check_start(config)
-    _silence_known_warnings()
-    editor = build_editor(config)
-    module = build_module(config, editor)
-    module.make_optimizer(editor.named_parameters())  # a recipe that can not be followed is known now, not in `fit`
-    datamodule = build_datamodule(config, editor)
-    trainer = build_trainer(config, resume_step)
-    run_dir = Path(config.paths.run_dir)
-    if checkpoint is None:
-        write_run_files(run_dir, config, current_overrides())
-    LOG.info("run directory: %s", run_dir)
+    training = Training(config, checkpoint)
+    is_new = checkpoint is None
+
+    def record() -> None:
+        if is_new:
+            write_run_files(training.run_dir, config, current_overrides())
+        LOG.info("run directory: %s", training.run_dir)
+
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+        if training.num_processes == 1 or launch is None:
+            return training.run(record)
+        record()
+        return launch(training, training.num_processes)
     except Exception:
-        if checkpoint is None and trainer.global_step == 0:  # the same directory can be used once the cause is gone
-            remove_run_files(run_dir)
+        if is_new and not has_results(training.run_dir):  # the same directory can be used once the cause is gone
+            remove_run_files(training.run_dir)
         raise
-    return _optimized_value(trainer, config.optimized_metric)
 
 
 def evaluate_run(config: DictConfig) -> Path:
-    """Score a checkpoint or a folder of predictions.
+    """Score a system: that of a checkpoint, a folder of predictions, or one without weights.
 
     Args:
-        config: Composed from ``eval.yaml``; exactly one of ``checkpoint`` and ``predictions`` is set.
+        config: Composed from ``eval.yaml``.
 
     Returns:
         The evaluation's own directory.
@@ -95,63 +153,30 @@ def evaluate_run(config: DictConfig) -> Path:
     Raises:
         MGIEError: Config, data, checkpoint or predictions can not be used; nothing was overwritten.
     """
-    if (config.checkpoint is None) == (config.predictions is None):
-        raise ConfigError(
-            "eval: expected either checkpoint=<run dir | .ckpt | export folder> or predictions=<folder of images>"
-        )
     if config.predictions is not None and config.num_seeds != 1:
         raise ConfigError(
             f"num_seeds: expected 1 for a folder of predictions, which is one edit a sample, got {config.num_seeds}"
         )
     out_dir = Path(config.paths.run_dir)
     check_free(out_dir)
+    check_sources(config)
     dataset = build_dataset(config, config.split)
     metrics = build_metrics(config)
-    system, source, sampling = _build_system(config)
+    system = build_system(config)
     evaluate(
-        system,
+        system.edit,
         dataset,
         metrics,
         out_dir=out_dir,
         seeds=range(config.seed, config.seed + config.num_seeds),
         batch_size=config.batch_size,
-        protocol={"data": resolved(config)["data"], "split": config.split, "sampling": sampling},
-        source=source,
+        protocol={"data": resolved(config)["data"], "split": config.split, "sampling": system.sampling},
+        source=system.source,
         progress=True,
         bootstrap=Bootstrap(seed=config.seed),
     )
     write_run_files(out_dir, config, current_overrides())
     return out_dir
-
-
-def _build_system(config: DictConfig) -> tuple[EditSystem, dict[str, object], dict[str, object]]:
-    """System, where it comes from, and how it samples."""
-    if config.predictions is not None:
-        system = PredictionFolder(config.predictions, allow_missing=config.allow_missing)
-        return system, {"predictions": str(config.predictions)}, {}
-    device = choose_device(config.device, option="device")
-    pipeline = load_pipeline(str(config.checkpoint)).to(device)
-    changes = {key: value for key, value in config.sampling.items() if value is not None}
-    options = replace(pipeline.options, **changes)
-    if options.resolution != config.size.resolution:
-        LOG.warning(
-            "the model works at %s px, data that makes its own images makes them at %s px; give size.resolution=%s",
-            options.resolution,
-            config.size.resolution,
-            options.resolution,
-        )
-    return EditorSystem(pipeline.editor, options), _describe(str(config.checkpoint)), asdict(options)
-
-
-def _describe(model: str) -> dict[str, object]:
-    """Which weights a name stood for: the file, its step and its hash, where it is a run's."""
-    path = Path(model).expanduser()
-    if not (path.is_file() or (path / CONFIG_FILE).is_file()):
-        return {"checkpoint": model}
-    file = find_checkpoint(path)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    step = int(load_checkpoint(file)["global_step"])
-    return {"checkpoint": model, "file": str(file), "global_step": step, "sha256": digest}
 
 
 def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:
@@ -161,13 +186,6 @@ def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:
         LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(known))
         return None
     return float(value)
-
-
-def _check_start(config: DictConfig) -> None:
-    if config.trainer.devices != 1:
-        raise ConfigError(
-            f"trainer.devices: expected 1, got {config.trainer.devices}; this version trains in one process"
-        )
 
 
 def _silence_known_warnings() -> None:

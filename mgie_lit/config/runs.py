@@ -61,6 +61,11 @@ def check_free(run_dir: Path) -> None:
     _refuse(run_dir, (*RUN_FILES, *_RESULTS))
 
 
+def has_results(run_dir: Path) -> bool:
+    """Whether a job has left more than its record: checkpoints, tables or images."""
+    return any((run_dir / name).exists() for name in _RESULTS)
+
+
 def write_run_files(run_dir: Path, config: DictConfig, overrides: Sequence[str]) -> None:
     """Record a run: ``config.yaml`` (fully resolved), ``overrides`` and ``versions.json``; none is ever replaced.
 

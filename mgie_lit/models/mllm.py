@@ -54,6 +54,16 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.vision_layer = vision_layer
 
     @property
+    def idle_patterns(self) -> list[str]:
+        """Shell patterns of parameters that nothing depends on: the tower above the layer that is projected."""
+        if self.vision_tower is None:
+            return []
+        num_layers = cast("int", self.vision_tower.config.num_hidden_layers)
+        last = self.vision_layer % (num_layers + 1)  # hidden state 0 is what enters the first layer
+        layers = [f"vision_tower.*layers.{index}.*" for index in range(last, num_layers)]
+        return ["vision_tower.*post_layernorm.*", *layers]
+
+    @property
     def hidden_dim(self) -> int:
         """Width of hidden states and word embeddings."""
         return int(self.language_model.config.hidden_size)
@@ -75,26 +85,40 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Raises:
             ValueError: This MLLM has no vision tower.
         """
-        if self.vision_tower is None or self.projector is None:
+        return self.project(self.vision_states(pixels))
+
+    def vision_states(self, pixels: Float[Tensor, "B 3 P P"]) -> Float[Tensor, "B N E"]:
+        """What the projector takes: the tower's states of the patches, ``(B, N, E)``; the class position is dropped."""
+        if self.vision_tower is None:
             raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
         states = self.vision_tower(pixels.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
-        patches = states[self.vision_layer][:, 1:]  # (B, N, vision width), without the class position
-        features: Tensor = self.projector(patches.to(next(self.projector.parameters()).dtype))
+        patches: Tensor = states[self.vision_layer][:, 1:]
+        return patches
+
+    def project(self, vision_states: Float[Tensor, "B N E"]) -> Float[Tensor, "B N D"]:
+        """Image features from :meth:`vision_states`."""
+        assert self.projector is not None
+        features: Tensor = self.projector(vision_states.to(next(self.projector.parameters()).dtype))
         return features
 
     def embed(
-        self, input_ids: Int[Tensor, "B S"], pixels: Float[Tensor, "B 3 P P"] | None = None
+        self,
+        input_ids: Int[Tensor, "B S"],
+        pixels: Float[Tensor, "B 3 P P"] | None = None,
+        vision_states: Float[Tensor, "B N E"] | None = None,
     ) -> Float[Tensor, "B S D"]:
         """Word embeddings with the image's features in the places of ``<im_patch>``, ``(B, S, D)``.
 
-        Every row holds as many ``<im_patch>`` ids as the tower has patches (``EditPrompt`` sees to it).
+        Every row holds as many ``<im_patch>`` ids as the tower has patches (``EditPrompt`` sees to it). Vision states
+        that were made before stand in for the pixels.
         """
         embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids)  # (B, S, D)
-        if pixels is None or self.vision_tower is None:
+        if self.vision_tower is None or (pixels is None and vision_states is None):
             return embeddings
         assert self.image_patch_id is not None
         is_patch = (input_ids == self.image_patch_id)[..., None]  # (B, S, 1)
-        return embeddings.masked_scatter(is_patch, self.image_features(pixels).to(embeddings.dtype))
+        features = self.image_features(pixels) if vision_states is None else self.project(vision_states)
+        return embeddings.masked_scatter(is_patch, features.to(embeddings.dtype))
 
     def forward(
         self, embeddings: Float[Tensor, "B S D"], attention_mask: Bool[Tensor, "B S"]

@@ -1,0 +1,159 @@
+"""The processes of one training: started together, given one resolved config, ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mgie_lit.cli.rank import ERROR_SUFFIX, RESULT_FILE, TERMINATED
+from mgie_lit.errors import MGIEError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mgie_lit.config.run import Training
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 5.0  # for the other processes to end by themselves after one failed
+
+
+class ProcessError(RuntimeError):
+    """A process of the group ended with an error that is not the user's; its traceback has been shown."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """One rank."""
+
+    rank: int
+    handle: subprocess.Popen[bytes]
+
+
+def launch(training: Training, num_processes: int) -> float | None:
+    """Run a training in several processes of this machine and wait for all of them.
+
+    Every process reads the same resolved config; none composes its own. When one ends with an error the others are
+    ended, and its error is raised here. No process outlives this one.
+
+    Args:
+        training: What to run; it is handed over in a folder in the run's directory, which is removed at the end.
+        num_processes: At least 2.
+
+    Returns:
+        What rank 0 gave.
+
+    Raises:
+        MGIEError: A process failed by the user's fault; the message is its own.
+        ProcessError: A process failed otherwise; its traceback has been shown.
+        SystemExit: The processes were asked to end, and did after a checkpoint.
+    """
+    folder = training.run_dir / f".processes-{os.getpid()}"
+    folder.mkdir(parents=True)
+    try:
+        training.write(folder)
+        processes = _start(folder, num_processes)
+        with _forwarded_sigterm(processes):
+            _wait(processes, folder)
+        value: float | None = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        return value
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path, num_processes: int) -> list[_Process]:
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(num_processes),
+    }
+    command = [sys.executable, "-m", "mgie_lit.cli.rank", str(folder), str(os.getpid())]
+    return [
+        _Process(rank, subprocess.Popen(command, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
+        for rank in range(num_processes)
+    ]
+
+
+def _wait(processes: list[_Process], folder: Path) -> None:
+    """Until all have ended well, or one has not: then the others are ended and its error is raised."""
+    try:
+        while any(process.handle.poll() is None for process in processes):
+            failed = [process for process in processes if process.handle.poll() not in (None, 0, TERMINATED)]
+            if failed:
+                break
+            time.sleep(POLL_SECONDS)
+    finally:
+        _end(processes)
+    _raise_first_error(processes, folder)
+
+
+def _end(processes: list[_Process]) -> None:
+    """End what still runs: a process that waits for a dead one can not end by itself."""
+    running = [process for process in processes if process.handle.poll() is None]
+    if not running:
+        return
+    deadline = time.monotonic() + GRACE_SECONDS  # the error of the first to fail may reach the others by itself
+    while time.monotonic() < deadline and any(process.handle.poll() is None for process in running):
+        time.sleep(POLL_SECONDS)
+    for process in running:
+        process.handle.kill()
+    for process in running:
+        process.handle.wait()
+
+
+def _raise_first_error(processes: list[_Process], folder: Path) -> None:
+    codes = {process.rank: process.handle.returncode for process in processes}
+    errors = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*{ERROR_SUFFIX}")]
+    if errors:
+        first = min(errors, key=lambda error: error["time"])
+        if first["is_user_fault"]:
+            raise MGIEError(first["message"])
+        sys.stderr.write(first["traceback"])
+        raise ProcessError(f"process {first['rank']} of {len(processes)} failed: {first['message']}")
+    killed = {rank: code for rank, code in codes.items() if code not in (0, TERMINATED)}
+    if killed:
+        rank, code = next(iter(killed.items()))
+        cause = f"by signal {-code}" if code < 0 else f"with exit status {code}"
+        raise ProcessError(
+            f"process {rank} of {len(processes)} ended {cause} without a word; the system's log may say more (out of "
+            "memory?), and resume=<run dir> goes on from the last checkpoint"
+        )
+    if TERMINATED in codes.values():
+        raise SystemExit(TERMINATED)
+
+
+@contextlib.contextmanager
+def _forwarded_sigterm(processes: list[_Process]) -> Iterator[None]:
+    """Let the processes decide together when to end, as they do in one process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def forward(signum: int, frame: object) -> None:
+        for process in processes:
+            if process.handle.poll() is None:
+                process.handle.send_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
