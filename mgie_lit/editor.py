@@ -36,6 +36,7 @@ class Objective:
     """
 
     loss_edit_weight: float = 0.5  # arXiv:2309.17102, eq. 5
+    loss_lm_weight: float = 1.0  # arXiv:2309.17102, eq. 5; 0 = the ablation without it, it is logged all the same
     loss_align_weight: float = 0.0  # 0 = no alignment; the paper's UNet comes with its text encoder's space
     dropout_text_prob: float = 0.05  # ml-mgie
     dropout_both_prob: float = 0.05
@@ -45,7 +46,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("loss_edit_weight", "loss_align_weight"):
+        for name in ("loss_edit_weight", "loss_lm_weight", "loss_align_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"objective.{name}: expected a number >= 0, got {getattr(self, name)}")
         if not 0 <= self.last_timestep_prob <= 1:
@@ -120,13 +121,20 @@ class Editor(nn.Module):
         factor = downscale_factor(self.autoencoder)
         return (self.latent_channels, height // factor, width // factor)
 
+    def batch_latent_shape(self, batch: EditBatch) -> tuple[int, int, int]:
+        """``(C, h, w)`` of the images of a batch, encoded before or not."""
+        if batch.source_latents is not None:
+            return (self.latent_channels, *batch.source_latents.shape[-2:])
+        assert batch.source is not None
+        return self.latent_shape(*batch.source.shape[-2:])
+
     def losses(self, batch: EditBatch, draws: EditDraws, objective: Objective) -> EditLosses:
         """All losses of one training step; a pure function of its arguments and the weights."""
         guide: GuideLosses = self.guide.losses(batch)  # type: ignore[operator]
         loss_edit = self._edit_loss(batch, draws, objective, guide.text, guide.null)
         loss = objective.loss_edit_weight * loss_edit
         if guide.loss_lm is not None:
-            loss = loss + guide.loss_lm
+            loss = loss + objective.loss_lm_weight * guide.loss_lm
         if guide.loss_align is not None:
             loss = loss + objective.loss_align_weight * guide.loss_align
         return EditLosses(loss=loss, loss_edit=loss_edit, loss_lm=guide.loss_lm, loss_align=guide.loss_align)
@@ -156,9 +164,7 @@ class Editor(nn.Module):
     def _edit_loss(
         self, batch: EditBatch, draws: EditDraws, objective: Objective, text: Tensor, null: Tensor
     ) -> Tensor:
-        source_latents = self.encode_source(batch.source)  # (B, C, h, w)
-        with torch.no_grad():
-            clean = encode_target(self.autoencoder, batch.target, draws.latent_noise, scale=self.latent_scale)
+        source_latents, clean = self._latents(batch, draws)  # (B, C, h, w) each
         drop_text, drop_image = condition_dropout_masks(
             draws.condition_dropout,
             text_prob=objective.dropout_text_prob,
@@ -172,6 +178,20 @@ class Editor(nn.Module):
         preds = self.predict(noisy, source_latents, draws.timesteps, condition)
         target = prediction_target(clean, draws.noise, draws.timesteps, alphas_cumprod, self.prediction_type)
         return edit_loss(preds, target, target_variance=objective.target_variance)
+
+    @torch.no_grad()
+    def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:
+        """The source's latents and a sample of the target's; encoded here unless the batch brings them."""
+        if batch.source_latents is None:
+            assert batch.source is not None
+            assert batch.target is not None
+            source_latents = self.encode_source(batch.source)
+            clean = encode_target(self.autoencoder, batch.target, draws.latent_noise, scale=self.latent_scale)
+            return source_latents, clean
+        assert batch.target_mean is not None
+        assert batch.target_std is not None
+        sample = batch.target_mean.float() + batch.target_std.float() * draws.latent_noise
+        return batch.source_latents.float() * self.source_scale, sample * self.latent_scale
 
     def _check_channels(self) -> None:
         in_channels, out_channels = self.unet.config["in_channels"], self.unet.config["out_channels"]

@@ -66,7 +66,8 @@ class MGIEPipeline(DiffusionPipeline):
         autoencoder: ``AutoencoderKL`` or ``PatchAutoencoder``.
         unet: Takes noisy and source latents.
         scheduler: diffusers scheduler.
-        prompt: Keyword arguments of ``EditPrompt``: system, query, max_length, num_image_patches, image_first.
+        prompt: Keyword arguments of ``EditPrompt``: system, query, max_length, num_image_patches, image_first,
+            num_visual_tokens.
         resolution: Side in pixels of the square that the model was trained on.
         transfer: How the edit gets from working to full size, ``guided`` or ``resize``.
         source_scale: Factor on the source's latents.
@@ -177,6 +178,7 @@ class MGIEPipeline(DiffusionPipeline):
                 "query": prompt.query,
                 "max_length": prompt.max_length,
                 "image_first": prompt.image_first,
+                "num_visual_tokens": len(prompt.visual_ids),
             },
             resolution=options.resolution,
             transfer=options.transfer,

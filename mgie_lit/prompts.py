@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from transformers import AutoTokenizer, LlamaTokenizer
 
@@ -22,7 +22,6 @@ from mgie_lit.vocabulary import (
     IMAGE_START_TOKEN,
     IMAGE_TOKENS,
     NUM_VISUAL_TOKENS,
-    VISUAL_TOKENS,
 )
 
 if TYPE_CHECKING:
@@ -39,15 +38,39 @@ _SEPARATORS = ("ASSISTANT: ", "</s>")  # where the released code splits a conver
 class PromptRow:
     """One training row."""
 
-    input_ids: list[int]  # prompt, expressive instruction, [IMG0..7], </s>
+    input_ids: list[int]  # prompt, expressive instruction, [IMG0..], </s>
     labels: list[int]  # the same ids; IGNORE_INDEX up to and with "ASSISTANT:"
     visual_token_start: int  # position of [IMG0] in input_ids, or NO_VISUAL_TOKENS
 
 
-def add_edit_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+class RowBuilder(Protocol):
+    """What makes the training rows of a guide; ``data.collate`` pads them."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def needs_expressive(self) -> bool:
+        """Whether a row can not be made without an expressive instruction."""
+        ...
+
+    def training_row(self, instruction: str, expressive_instruction: str) -> PromptRow:
+        """Ids and labels of one example."""
+        ...
+
+
+def visual_tokens(count: int) -> tuple[str, ...]:
+    """Names of the first ``count`` visual tokens.
+
+    >>> visual_tokens(2)
+    ('[IMG0]', '[IMG1]')
+    """
+    return tuple(f"[IMG{index}]" for index in range(count))
+
+
+def add_edit_tokens(tokenizer: PreTrainedTokenizerBase, num_visual_tokens: int = NUM_VISUAL_TOKENS) -> None:
     """Append LLaVA's image tokens and the visual tokens to a tokenizer, in this order, where they are missing."""
     known = tokenizer.get_vocab()
-    missing = [token for token in (*IMAGE_TOKENS, *VISUAL_TOKENS) if token not in known]
+    missing = [token for token in (*IMAGE_TOKENS, *visual_tokens(num_visual_tokens)) if token not in known]
     tokenizer.add_tokens(missing, special_tokens=True)
 
 
@@ -61,11 +84,14 @@ class EditPrompt:
         query: The user's words around ``{instruction}`` (arXiv:2309.17102, section 3.1).
         max_length: Longest row in tokens; the expressive instruction is cut to fit, visual tokens never are.
         image_first: Put the image before the words instead of after them (ml-mgie puts it after).
+        num_visual_tokens: How many ``[IMG]`` tokens end an answer, at least 1.
         faults: Which faults of the released code are kept.
 
     Raises:
-        ValueError: A token is missing, the visual ids have gaps, or the query has no ``{instruction}``.
+        ValueError: A token is missing, the visual ids have gaps, there is none, or the query has no ``{instruction}``.
     """
+
+    needs_expressive: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -76,10 +102,13 @@ class EditPrompt:
         query: str,
         max_length: int,
         image_first: bool = False,
+        num_visual_tokens: int = NUM_VISUAL_TOKENS,
         faults: Faults = NO_FAULTS,
     ) -> None:
         if "{instruction}" not in query:
             raise ValueError(f"query: expected a text with {{instruction}} in it, got {query!r}")
+        if num_visual_tokens < 1:
+            raise ValueError(f"num_visual_tokens: expected at least 1, got {num_visual_tokens}")
         self.tokenizer = tokenizer
         self.num_image_patches = num_image_patches
         self.system = system
@@ -87,7 +116,8 @@ class EditPrompt:
         self.max_length = max_length
         self.image_first = image_first
         self.faults = faults
-        ids = {token: cast("int", tokenizer.convert_tokens_to_ids(token)) for token in (*IMAGE_TOKENS, *VISUAL_TOKENS)}
+        visual = visual_tokens(num_visual_tokens)
+        ids = {token: cast("int", tokenizer.convert_tokens_to_ids(token)) for token in (*IMAGE_TOKENS, *visual)}
         missing = [token for token, index in ids.items() if index is None or index == tokenizer.unk_token_id]
         if missing:
             raise ValueError(f"tokenizer: no token {', '.join(missing)}; call add_edit_tokens(tokenizer) first")
@@ -97,11 +127,9 @@ class EditPrompt:
             if num_image_patches
             else []
         )
-        self.visual_ids: list[int] = [ids[token] for token in VISUAL_TOKENS]
-        if self.visual_ids != list(range(self.visual_ids[0], self.visual_ids[0] + NUM_VISUAL_TOKENS)):
-            raise ValueError(
-                f"tokenizer: expected consecutive ids for {', '.join(VISUAL_TOKENS)}, got {self.visual_ids}"
-            )
+        self.visual_ids: list[int] = [ids[token] for token in visual]
+        if self.visual_ids != list(range(self.visual_ids[0], self.visual_ids[0] + num_visual_tokens)):
+            raise ValueError(f"tokenizer: expected consecutive ids for {', '.join(visual)}, got {self.visual_ids}")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text, without beginning and end tokens; special tokens in it are plain words."""
@@ -120,7 +148,7 @@ class EditPrompt:
             ConfigError: The instruction is too long for that.
         """
         prompt = self._prompt(instruction, as_demo=self.faults.demo_tokens)
-        if (length := len(prompt) + NUM_VISUAL_TOKENS + 1) > self.max_length:
+        if (length := len(prompt) + len(self.visual_ids) + 1) > self.max_length:
             raise ConfigError(
                 f"instruction: expected at most {self.max_length} tokens with image and visual tokens, got {length}: "
                 f"{instruction[:60]!r}; shorten it, or train with a larger max_length"
@@ -141,8 +169,9 @@ class EditPrompt:
             ConfigError: The instruction alone leaves no room for the visual tokens within ``max_length``.
         """
         prompt = self._prompt(instruction, as_demo=False)
-        room = self.max_length - len(prompt) - NUM_VISUAL_TOKENS - 1
-        written = self.encode(f"ASSISTANT: {expressive_instruction}")[len(self.encode("ASSISTANT:")) :]
+        room = self.max_length - len(prompt) - len(self.visual_ids) - 1
+        # blanks before an added token vanish, as in ml-mgie
+        written = self.encode(f"ASSISTANT: {expressive_instruction}".rstrip())[len(self.encode("ASSISTANT:")) :]
         if not self.faults.cut_visual_tokens:
             if room < 0:
                 self.prompt_ids(instruction)  # says what is too long
@@ -153,7 +182,8 @@ class EditPrompt:
             labels=([IGNORE_INDEX] * len(prompt) + answer)[: self.max_length],
             visual_token_start=len(prompt) + len(written),
         )
-        is_odd = self.faults.ignore_odd_texts and any(part in expressive_instruction for part in _SEPARATORS)
+        texts = (instruction, f"{expressive_instruction} ")  # a blank comes before [IMG0]
+        is_odd = self.faults.ignore_odd_texts and any(part in text for part in _SEPARATORS for text in texts)
         if is_odd:
             row = replace(row, labels=[IGNORE_INDEX] * len(row.labels))
         if is_odd or row.visual_token_start >= self.max_length:  # the released code looks for [IMG0] in the labels
@@ -175,11 +205,12 @@ class EditPrompt:
         return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip()
 
 
-def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str, num_visual_tokens: int = NUM_VISUAL_TOKENS) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub id, or ``small`` from the package, with image and visual tokens added.
 
     Args:
         source: ``small``, a folder with tokenizer files, or a hub id.
+        num_visual_tokens: ``[IMG]`` tokens that it has afterwards, if it had no more before.
 
     Returns:
         The tokenizer with a padding token: its own, or ``<unk>``.
@@ -188,8 +219,8 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         CheckpointError: No tokenizer can be read there.
     """
     folder = SMALL_TOKENIZER_DIR if source == "small" else source
-    # LLaVA's folders name the class; a folder with nothing but LLaMA's sentencepiece model does not
-    is_bare = (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer_config.json").is_file()
+    # transformers 5 takes `"model_type": "llava"` beside it for another tokeniser, which loses the first blank
+    is_bare = (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer.json").is_file()
     try:
         tokenizer: PreTrainedTokenizerBase = (LlamaTokenizer if is_bare else AutoTokenizer).from_pretrained(str(folder))
     except (OSError, ValueError) as error:
@@ -198,5 +229,32 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token  # LLaMA has none; ml-mgie pads with <unk>
-    add_edit_tokens(tokenizer)
+    add_edit_tokens(tokenizer, num_visual_tokens)
+    return tokenizer
+
+
+def load_text_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a text encoder.
+
+    Args:
+        source: ``small`` (from the package), a diffusers pipeline folder with ``tokenizer/``, a folder with tokenizer
+            files, or a hub id.
+
+    Returns:
+        The tokenizer with a padding token: its own, or the end token.
+
+    Raises:
+        CheckpointError: No tokenizer can be read there.
+    """
+    folder = SMALL_TOKENIZER_DIR if source == "small" else Path(source)
+    if (folder / "tokenizer").is_dir():
+        folder = folder / "tokenizer"
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"size.text_tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # as CLIP's
     return tokenizer

@@ -49,15 +49,22 @@ class EditBatch:
     sample_ids: list[str]
     instructions: list[str]
     expressive_instructions: list[str]
-    source: Tensor  # (B, 3, H, W) float32 in [-1, 1]
-    target: Tensor  # (B, 3, H, W) float32 in [-1, 1]
-    mllm_pixels: Tensor  # (B, 3, P, P) float32, normalised as the vision tower wants it
-    input_ids: Tensor  # (B, S) int64
+    source: Tensor | None  # (B, 3, H, W) float32 in [-1, 1]; None = its latents are given below
+    target: Tensor | None  # (B, 3, H, W) float32 in [-1, 1]; None = its latents are given below
+    mllm_pixels: (
+        Tensor | None
+    )  # (B, 3, P, P) float32, normalised as the vision tower wants it; None = no tower, or its states are given
+    input_ids: Tensor  # (B, S) int64, of the MLLM's or the text encoder's tokenizer
     attention_mask: Tensor  # (B, S) bool, True = a real token
     labels: Tensor  # (B, S) int64, IGNORE_INDEX = no loss
-    visual_token_start: Tensor  # (B,) int64, position of [IMG0] in input_ids
+    visual_token_start: Tensor  # (B,) int64, position of [IMG0] in input_ids; -1 = there is none
     # () float32, labels of the average batch of this optimizer step; None = the step has no other batch than this one
     labels_per_batch: Tensor | None = None
+    # Made beforehand (`mgie prepare cache`), in the number type of the part that made them, unscaled.
+    source_latents: Tensor | None = None  # (B, C, h, w), the mode
+    target_mean: Tensor | None = None  # (B, C, h, w)
+    target_std: Tensor | None = None  # (B, C, h, w)
+    vision_states: Tensor | None = None  # (B, N, E), what the projector takes
 
     def __len__(self) -> int:
         """Number of examples."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from mgie_lit.checkpoints.lazy import LazyTensors
@@ -57,7 +58,7 @@ def language_config(fields: Mapping[str, Any], source: object) -> dict[str, Any]
         The arguments that shape the model, the ids of its special tokens, and the rotary embedding's.
 
     Raises:
-        CheckpointError: The language model is not a LLaMA.
+        CheckpointError: The language model is not a LLaMA, or its sizes contradict each other.
     """
     kind = fields.get("model_type", "llama")
     if kind not in _LLAMA_TYPES:
@@ -68,8 +69,7 @@ def language_config(fields: Mapping[str, Any], source: object) -> dict[str, Any]
     known.setdefault("max_position_embeddings", fields.get("max_sequence_length", 2048))  # LLaMA's first conversions
     if (known.get("pad_token_id") or 0) < 0:
         known["pad_token_id"] = None  # old configs write -1 for none
-    config = LlamaConfig(**known)
-    return {key: getattr(config, key) for key in (*LANGUAGE_KEYS, "rope_parameters")}
+    return _complete(LlamaConfig, known, (*LANGUAGE_KEYS, "rope_parameters"), source)
 
 
 def vision_config(fields: Mapping[str, Any], source: object) -> dict[str, Any]:
@@ -83,13 +83,12 @@ def vision_config(fields: Mapping[str, Any], source: object) -> dict[str, Any]:
         The arguments that shape the tower.
 
     Raises:
-        CheckpointError: The tower is not CLIP's.
+        CheckpointError: The tower is not CLIP's, or its sizes contradict each other.
     """
     inner = fields.get("vision_config", fields)
     if inner.get("model_type", "clip_vision_model") not in ("clip_vision_model", "clip"):
         raise CheckpointError(f"{source}: expected CLIP's vision tower, got model_type {inner['model_type']!r}")
-    config = CLIPVisionConfig(**{key: inner[key] for key in VISION_KEYS if key in inner})
-    return {key: getattr(config, key) for key in VISION_KEYS}
+    return _complete(CLIPVisionConfig, {key: inner[key] for key in VISION_KEYS if key in inner}, VISION_KEYS, source)
 
 
 def vision_config_of(tensors: LazyTensors) -> dict[str, Any]:
@@ -178,6 +177,20 @@ def hf_settings(config: Mapping[str, Any], source: object) -> dict[str, Any]:
         "vision_layer": _single_layer(config.get("vision_feature_layer", VISION_LAYER), source),
         "projector_layers": PROJECTORS["mlp2x_gelu"],
     }
+
+
+def _complete(
+    make: Callable[..., Any], known: Mapping[str, Any], keys: tuple[str, ...], source: object
+) -> dict[str, Any]:
+    """What is known, and the library's defaults for the rest."""
+    try:
+        config = make(**known)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(
+            f"{source}: expected a config that transformers takes, got one it refuses ({reason})"
+        ) from error
+    return {key: getattr(config, key) for key in keys}
 
 
 def _require_patches_only(value: object, expected: str, source: object) -> None:

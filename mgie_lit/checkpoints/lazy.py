@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from mgie_lit.checkpoints.torch_files import check_is_weights, read_torch_file
 from mgie_lit.errors import CheckpointError
 
 SAFETENSORS = ".safetensors"
+REOPEN_BYTES = 2**28  # so much is read of a mapped file before its pages are given back
 SAFETENSORS_DTYPES = {  # names in the header of the format
     "F64": torch.float64,
     "F32": torch.float32,
@@ -57,6 +59,8 @@ LazyTensors = Mapping[str, LazyTensor]  # by name; in the order of their files
 
 
 class _OpenFile(Protocol):
+    is_mapped: bool  # whether opening it again costs nothing
+
     def names(self) -> list[str]: ...
 
     def form(self, name: str) -> tuple[tuple[int, ...], torch.dtype]: ...
@@ -65,6 +69,8 @@ class _OpenFile(Protocol):
 
 
 class _SafetensorsFile:
+    is_mapped = True
+
     def __init__(self, path: Path) -> None:
         self._path = path
         check_is_weights(path)
@@ -94,6 +100,7 @@ class _SafetensorsFile:
 class _TorchFile:
     def __init__(self, path: Path) -> None:
         self._tensors = read_torch_file(path)
+        self.is_mapped = zipfile.is_zipfile(path)
 
     def names(self) -> list[str]:
         return list(self._tensors)
@@ -117,6 +124,7 @@ class OpenFiles:
     def __init__(self, limit: int = 1) -> None:
         self._limit = limit
         self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._bytes_read: Counter[Path] = Counter()
 
     def lazy_tensors(self, path: Path) -> dict[str, LazyTensor]:
         """What a file holds, by name; no numbers are read where the format allows that.
@@ -134,12 +142,21 @@ class OpenFiles:
         lazy = {}
         for name in file.names():
             shape, dtype = file.form(name)
-            lazy[name] = LazyTensor(shape, dtype, path, name, lambda name=name: self._file(path).tensor(name))  # type: ignore[misc]
+            lazy[name] = LazyTensor(shape, dtype, path, name, lambda name=name: self._tensor(path, name))  # type: ignore[misc]
         return lazy
 
     def close(self) -> None:
         """Let go of all files."""
         self._open.clear()
+
+    def _tensor(self, path: Path, name: str) -> Tensor:
+        """A tensor; pages of a mapped file stay in memory as long as it is open, so it is closed now and then."""
+        file = self._file(path)
+        tensor = file.tensor(name)
+        self._bytes_read[path] += tensor.nbytes
+        if file.is_mapped and self._bytes_read[path] >= REOPEN_BYTES:
+            del self._open[path], self._bytes_read[path]
+        return tensor
 
     def _file(self, path: Path) -> _OpenFile:
         if path in self._open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -75,17 +76,16 @@ def _by_pattern(names: Mapping[str, str]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, note in names.items():
         groups.setdefault((_NUMBER.sub("*", name), note), []).append(name)
-    return [
-        (group[0] if len(group) == 1 else f"{_with_numbers(pattern, group)} ({len(group)})") + note
-        for (pattern, note), group in groups.items()
-    ]
+    return [(group[0] if len(group) == 1 else _shared_line(group)) + note for (_, note), group in groups.items()]
 
 
-def _with_numbers(pattern: str, names: list[str]) -> str:
-    """``layers.*.bias`` and its names -> ``layers.{0-3,5}.bias``."""
-    columns = zip(*(map(int, _NUMBER.findall(name)) for name in names), strict=True)
-    numbers = iter([sorted(set(column)) for column in columns])
-    return re.sub(r"\*", lambda _: _ranges(next(numbers)), pattern)
+def _shared_line(names: list[str]) -> str:
+    """``layers.{0-3,5}.bias (5)``; where numbers are not combined in all ways, the names follow."""
+    columns = [sorted(set(column)) for column in zip(*(map(int, _NUMBER.findall(name)) for name in names), strict=True)]
+    numbers = iter(columns)
+    pattern = _NUMBER.sub(lambda _: _ranges(next(numbers)), names[0])
+    total = math.prod(map(len, columns))
+    return f"{pattern} ({total})" if total == len(names) else f"{pattern} ({len(names)} of {total}): {', '.join(names)}"
 
 
 def _ranges(numbers: list[int]) -> str:

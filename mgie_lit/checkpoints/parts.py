@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -66,7 +67,7 @@ class Part:
         try:
             with torch.device("meta"):
                 module = _CLASSES[self.class_name](dict(self.config))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, StrictDataclassError) as error:
             raise CheckpointError(
                 f"{self.folder}: expected the config of a {self.class_name}, can not make one of it ({error})"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
+from mgie_lit.checkpoints.integrity import digest_path, is_whole
 from mgie_lit.checkpoints.torch_files import READ_ERRORS
 from mgie_lit.errors import CheckpointError
 
+LOG = logging.getLogger(__name__)
 SUFFIX = ".ckpt"
 CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
+EMA_KEY = "mgie_ema"  # in a checkpoint: moving average of what trains, where the run has one
 EDITOR_PREFIX = "editor."
 
 
@@ -26,12 +30,17 @@ def find_checkpoint(path: Path) -> Path:
         path: A ``.ckpt`` file, or a run directory with ``checkpoints/*.ckpt``.
 
     Returns:
-        The file; of several the one written last, links left out.
+        The file; of several the one written last, links left out, and, with a warning, damaged ones too.
 
     Raises:
-        CheckpointError: There is none; the message says what was looked for.
+        CheckpointError: There is none, or none that is whole; the message says what was looked for.
     """
     if path.is_file():
+        if not is_whole(path):
+            raise CheckpointError(
+                f"{path}: expected the file as it was written, its hash is another one than in "
+                f"{digest_path(path).name}; use an earlier checkpoint"
+            )
         return path
     candidates = [file for file in (path / CHECKPOINT_DIR).glob(f"*{SUFFIX}") if not file.is_symlink()]
     if not candidates:
@@ -39,7 +48,15 @@ def find_checkpoint(path: Path) -> Path:
             f"{path}: expected a {SUFFIX} file or a run directory with {CHECKPOINT_DIR}/*{SUFFIX}, found "
             f"{'a folder without one' if path.is_dir() else 'nothing'}"
         )
-    return max(candidates, key=lambda file: (file.stat().st_mtime_ns, file.name))
+    newest_first = sorted(candidates, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
+    for file in newest_first:
+        if is_whole(file):
+            return file
+        LOG.warning("%s is damaged (its hash is another one than when it was written); using an earlier one", file)
+    raise CheckpointError(
+        f"{path}: expected a whole checkpoint, all {len(newest_first)} in {CHECKPOINT_DIR} are damaged: "
+        f"{', '.join(file.name for file in newest_first[:5])}"
+    )
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from mgie_lit.config.loaded import LoadedEditor
     from mgie_lit.pipeline import MGIEPipeline
 
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class EditModel:
     """Edits images one by one, each with the same seed."""
 
-    pipeline: MGIEPipeline
+    pipeline: MGIEPipeline | LoadedEditor
     seed: int
     settings: Mapping[str, Any]  # numbers; None = the model's own default
     has_bar: bool = False  # whether denoising shows a progress bar on stderr
@@ -57,8 +58,8 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
         The model on its device.
     """
     chosen = choose_device(device)
-    from mgie_lit.config.build import load_pipeline
+    from mgie_lit.config.loaded import load_edit_pipeline
 
-    pipeline = load_pipeline(model)
+    pipeline = load_edit_pipeline(model)
     pipeline.to(chosen)
     return EditModel(pipeline, seed, settings, has_bar)

@@ -14,6 +14,8 @@ COMMANDS = {
     "eval": "measure a checkpoint, or a folder of images by any system",
     "edit": "edit one image, or the rows of a file, by instruction",
     "prepare": "look at data before training: preview",
+    "convert": "turn published weights into ours, and ours into published formats",
+    "doctor": "what a training would need: memory, time, files",
     "report": "make one HTML page from run and evaluation directories",
 }
 USER_ERROR, INTERNAL_ERROR, INTERRUPTED = 2, 1, 130

@@ -8,17 +8,30 @@ from importlib import import_module
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
 from mgie_lit.errors import ConfigError
 
-STEPS = ("preview",)  # each has a module `prepare_<step>` with `run(overrides)`
+STEPS = ("preview", "check", "cache", "expressive")  # each has a module `prepare_<step>` with `run(overrides)`
 
 HELP = """\
-usage: mgie prepare preview [OVERRIDES]
+usage: mgie prepare preview|check|cache|expressive [OVERRIDES]
 
 preview: draw the first examples of a data set (conf/prepare.yaml) with their instructions on one picture, whose path
 is printed last.
 
+check: open every example of a data set, list what is wrong with it, and write which ones to leave out of a training
+(conf/check). Prints the path for data.exclude= last; exit status 1 if there are errors.
+
+cache: encode the images of a training beforehand, into the folder data.cache= (conf/cache). Takes the overrides of the
+training and options cache.*; prints the folder last.
+
+expressive: ask an MLLM (or an LLM) what each edit would look like, for data.expressive= (conf/expressive). Prints the
+path of the file last; the same command goes on where it was stopped.
+
 examples:
   mgie prepare preview data=photo_edits preview.count=40
   mgie prepare preview data=photo_edits_mixed data.root=my_photos preview.split=test preview.path=sheet.png
+  mgie prepare check data=imagefolder data.root=my_pairs check.also_exclude=[unedited]
+  mgie prepare cache size=llava_7b data=imagefolder data.root=my_pairs data.cache=my_cache
+  mgie prepare expressive data=ma5k data.root=ma5k expressive.path=ma5k.jsonl \\
+    expressive.deriver.model=$LLAVA expressive.summariser.model=$FLAN_T5
 """
 
 

@@ -5,7 +5,6 @@ What only a training needs is imported where it is built: Lightning alone takes 
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,40 +13,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoint, load_editor_weights
+from mgie_lit.config.guides import build_faults, build_guide
 from mgie_lit.config.runs import CONFIG_FILE, resolved
 from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
-from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
-from mgie_lit.prompts import EditPrompt
 
 if TYPE_CHECKING:
     import lightning
 
     from mgie_lit.data.datamodule import EditDataModule
     from mgie_lit.data.readers import EditDataset
-    from mgie_lit.guides.mllm import MLLMGuide
     from mgie_lit.training.module import EditModule
-
-
-def build_prompt(config: DictConfig) -> EditPrompt:
-    """Tokenizer and conversation of ``size``."""
-    vision = config.size.mllm.vision
-    patches = 0 if vision is None else (vision.image_size // vision.patch_size) ** 2
-    return EditPrompt(
-        instantiate(config.size.tokenizer),
-        num_image_patches=patches,
-        faults=build_faults(config),
-        **config.size.prompt,
-    )
-
-
-def build_faults(config: DictConfig) -> Faults:
-    """Which faults of the released code are kept; none in the config of a run that knows of none."""
-    faults: Faults = instantiate(config.faults) if "faults" in config else NO_FAULTS
-    return faults
 
 
 def build_editor(config: DictConfig) -> Editor:
@@ -64,25 +43,13 @@ def build_editor(config: DictConfig) -> Editor:
         CheckpointError: Weights to start from are missing or do not fit.
     """
     torch.manual_seed(config.seed)
-    make = partial(instantiate, _convert_="all")
     faults = build_faults(config)
-    prompt = build_prompt(config)
-    start = config.size.start
-    with without_draws(start.mllm):
-        mllm = make(config.size.mllm, image_patch_id=prompt.image_patch_id)
-    guide: MLLMGuide = make(config.model.guide, _partial_=True)(  # instantiate would turn `faults` into a dict
-        mllm=mllm,
-        edit_head=make(config.size.edit_head),
-        prompt=prompt,
-        image_processor=make(config.size.image_processor),
-        faults=faults,
-    )
-    with without_draws(start.diffusion):
-        parts = (make(config.size.autoencoder), make(config.size.unet))
+    guide = build_guide(config)
+    with without_draws(config.size.start.diffusion):
+        autoencoder, unet = (instantiate(config.size[name], _convert_="all") for name in ("autoencoder", "unet"))
+    scheduler = instantiate(config.sampler.scheduler, _convert_="all")
     try:
-        editor = Editor(
-            guide, *parts, make(config.sampler.scheduler), source_scale=config.size.source_scale, faults=faults
-        )
+        editor = Editor(guide, autoencoder, unet, scheduler, source_scale=config.size.source_scale, faults=faults)
     except ValueError as error:
         raise ConfigError(f"size, sampler: {error}") from error
     if editor.states_affine:
@@ -114,6 +81,7 @@ def build_dataset(config: DictConfig, split: str) -> EditDataset:
 
 def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     """Batches of ``data`` for an editor."""
+    from mgie_lit.data.cache.opened import open_cache
     from mgie_lit.data.collate import EditCollator
     from mgie_lit.data.datamodule import EditDataModule
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
@@ -121,7 +89,8 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     guide: Any = editor.guide
     faults = build_faults(config)
     transform = (TwoStepTransform if faults.two_step_resize else PairTransform)(config.size.resolution)
-    collator = EditCollator(guide.prompt, guide.image_processor, transform, faults=faults)
+    processor = guide.image_processor if guide.sees_image else None
+    collator = EditCollator(guide.prompt, processor, transform, faults=faults)
     return EditDataModule(
         instantiate(config.data.reader, _convert_="all"),
         collator,
@@ -131,6 +100,7 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
         seed=config.seed,
         accumulation=config.trainer.accumulate_grad_batches,
         faults=faults,
+        cache=open_cache(config.data.get("cache"), editor, collator, config.trainer.precision),
     )
 
 
@@ -180,6 +150,8 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
     Returns:
         A trainer that writes below ``paths.run_dir``.
     """
+    from mgie_lit.training.checkpoint_io import CheckedCheckpointIO
+
     loggers = [
         instantiate(node, **({"resume_step": resume_step} if name == "csv" else {}))
         for name, node in config.logger.items()
@@ -187,7 +159,11 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
     ]
     callbacks = [instantiate(node, _convert_="all") for node in config.callbacks.values() if node is not None]
     trainer: lightning.Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=str(config.paths.run_dir)
+        config.trainer,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[CheckedCheckpointIO()],
+        default_root_dir=str(config.paths.run_dir),
     )
     return trainer
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -15,14 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
 from mgie_lit.config.build import (
     build_datamodule,
-    build_dataset,
     build_editor,
-    build_metrics,
     build_module,
     build_trainer,
-    load_pipeline,
 )
-from mgie_lit.config.devices import choose_device, count_devices
+from mgie_lit.config.devices import count_devices
+from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
 from mgie_lit.config.resume import resumed_config
 from mgie_lit.config.runs import (
     CONFIG_FILE,
@@ -33,10 +30,8 @@ from mgie_lit.config.runs import (
     resolved,
     write_run_files,
 )
+from mgie_lit.config.systems import check_sources, check_trains, start_from_editor
 from mgie_lit.errors import ConfigError
-from mgie_lit.evaluation.evaluate import evaluate
-from mgie_lit.evaluation.intervals import Bootstrap
-from mgie_lit.evaluation.systems import EditorSystem, EditSystem, PredictionFolder
 
 if TYPE_CHECKING:
     import lightning
@@ -145,7 +140,7 @@ def evaluate_run(config: DictConfig) -> Path:
     """Score a system: that of a checkpoint, a folder of predictions, or one without weights.
 
     Args:
-        config: Composed from ``eval.yaml``.
+        config: Composed from ``eval.yaml``; with ``resume`` that evaluation's own, with what was typed on top, is used.
 
     Returns:
         The evaluation's own directory.
@@ -153,30 +148,9 @@ def evaluate_run(config: DictConfig) -> Path:
     Raises:
         MGIEError: Config, data, checkpoint or predictions can not be used; nothing was overwritten.
     """
-    if config.predictions is not None and config.num_seeds != 1:
-        raise ConfigError(
-            f"num_seeds: expected 1 for a folder of predictions, which is one edit a sample, got {config.num_seeds}"
-        )
-    out_dir = Path(config.paths.run_dir)
-    check_free(out_dir)
+    config = resumed_evaluation(config)
     check_sources(config)
-    dataset = build_dataset(config, config.split)
-    metrics = build_metrics(config)
-    system = build_system(config)
-    evaluate(
-        system.edit,
-        dataset,
-        metrics,
-        out_dir=out_dir,
-        seeds=range(config.seed, config.seed + config.num_seeds),
-        batch_size=config.batch_size,
-        protocol={"data": resolved(config)["data"], "split": config.split, "sampling": system.sampling},
-        source=system.source,
-        progress=True,
-        bootstrap=Bootstrap(seed=config.seed),
-    )
-    write_run_files(out_dir, config, current_overrides())
-    return out_dir
+    return run_evaluation(config)
 
 
 def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:

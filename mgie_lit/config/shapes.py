@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from accelerate import init_empty_weights
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from mgie_lit.config.build import build_editor, build_module
 from mgie_lit.config.runs import resolved
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from mgie_lit.training.module import EditModule
 
 
@@ -33,7 +35,7 @@ def build_shapes(config: DictConfig, *, tokenizer: str | None = None) -> EditMod
     size["start"] = dict.fromkeys(size.get("start") or {})
     if tokenizer is not None:
         size["tokenizer"]["source"] = tokenizer
-    bare = cast("DictConfig", OmegaConf.create(content))
+    bare = OmegaConf.create(content)
     with init_empty_weights(include_buffers=False):
         editor = build_editor(bare)
     return build_module(bare, editor)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
 from torch import nn
 
 from mgie_lit.checkpoints.loading import load_autoencoder, load_edit_head, load_mllm, load_unet
+from mgie_lit.checkpoints.text_encoder import load_text_encoder
 from mgie_lit.models.initialise import draw_tables, redraw_bias, redraw_linear
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from mgie_lit.editor import Editor
     from mgie_lit.faults import Faults
-    from mgie_lit.guides.mllm import MLLMGuide
 
 
 def without_draws(source: str | None) -> AbstractContextManager[None]:
@@ -34,12 +34,12 @@ def _unallocated() -> Iterator[None]:
         yield
 
 
-def load_start(editor: Editor, guide: MLLMGuide, config: DictConfig, faults: Faults) -> None:
+def load_start(editor: Editor, guide: nn.Module, config: DictConfig, faults: Faults) -> None:
     """Fill the parts whose ``size.start`` names a folder, and keep the released code's faults if asked for.
 
     Args:
         editor: Changed in place.
-        guide: Of the editor.
+        guide: Of the editor; what it has of ``mllm``, ``edit_head`` and ``text_encoder`` is filled.
         config: With ``size.start``.
         faults: What of the released code's start is kept.
 
@@ -47,12 +47,18 @@ def load_start(editor: Editor, guide: MLLMGuide, config: DictConfig, faults: Fau
         CheckpointError: A folder is missing, or its weights do not fit; the message says which.
     """
     start = config.size.start
-    if start.mllm is not None:
-        _allocate(guide.mllm)
-        draw_tables(guide.mllm.language_model)  # rows of tokens that the folder does not know
-        load_mllm(guide.mllm, start.mllm)
-    if start.edit_head is not None:
-        load_edit_head(guide.edit_head, start.edit_head)
+    mllm: Any = getattr(guide, "mllm", None)
+    edit_head: Any = getattr(guide, "edit_head", None)
+    text_encoder: Any = getattr(guide, "text_encoder", None)
+    if mllm is not None and start.mllm is not None:
+        _allocate(mllm)
+        draw_tables(mllm.language_model)  # rows of tokens that the folder does not know
+        load_mllm(mllm, start.mllm)
+    if edit_head is not None and start.edit_head is not None:
+        load_edit_head(edit_head, start.edit_head)
+    if text_encoder is not None and start.diffusion is not None:
+        _allocate(text_encoder)
+        load_text_encoder(text_encoder, start.diffusion)
     if start.diffusion is not None:
         _allocate(editor.autoencoder)
         _allocate(editor.unet)
@@ -61,10 +67,10 @@ def load_start(editor: Editor, guide: MLLMGuide, config: DictConfig, faults: Fau
         if faults.random_conv_in_bias and not editor.unet.conv_in.weight[:, editor.latent_channels :].any():
             redraw_bias(editor.unet.conv_in)
     if faults.redraw_linear:
-        for part in (editor.unet, editor.autoencoder, guide.edit_head):
+        for part in (editor.unet, editor.autoencoder, *([] if edit_head is None else [edit_head])):
             redraw_linear(part)
-    if faults.half_vision_tower and guide.mllm.vision_tower is not None:
-        guide.mllm.vision_tower.half()  # type: ignore[no-untyped-call]
+    if faults.half_vision_tower and mllm is not None and mllm.vision_tower is not None:
+        mllm.vision_tower.half()
 
 
 def start_sources(config: DictConfig) -> dict[str, str]:
@@ -77,9 +83,9 @@ def start_sources(config: DictConfig) -> dict[str, str]:
         Name prefix of the editor's parameters -> folder.
     """
     start = config.size.get("start") or {}
-    sources = {"guide.mllm": start.get("mllm"), "autoencoder": start.get("diffusion"), "unet": start.get("diffusion")}
-    if "faults" in config and config.faults.redraw_linear:
-        sources = {"guide.mllm": sources["guide.mllm"]}  # the others are not what the folder holds
+    sources = {"guide.mllm": start.get("mllm"), "guide.text_encoder": start.get("diffusion")}
+    if not ("faults" in config and config.faults.redraw_linear):  # which leaves them other than the folder holds them
+        sources |= {"autoencoder": start.get("diffusion"), "unet": start.get("diffusion")}
     return {prefix: str(folder) for prefix, folder in sources.items() if folder is not None}
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader
 
+from mgie_lit.data.cache.opened import Cache, EncodedCollator
 from mgie_lit.data.collate import EditCollator
 from mgie_lit.data.order import ShuffledOrder
-from mgie_lit.data.readers import EditDataset
+from mgie_lit.data.readers import EditDataset, require_expressive
 from mgie_lit.data.windows import WindowedLoader
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
@@ -29,6 +30,7 @@ class EditDataModule(lightning.LightningDataModule):
         seed: Of the training order.
         accumulation: Batches of one optimizer step; with several, each is told how many labels they have on average.
         faults: Which faults of the released code are kept.
+        cache: What frozen parts made of the images beforehand.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class EditDataModule(lightning.LightningDataModule):
         seed: int = 0,
         accumulation: int = 1,
         faults: Faults = NO_FAULTS,
+        cache: Cache | None = None,
     ) -> None:
         super().__init__()
         self.reader = reader
@@ -52,6 +55,7 @@ class EditDataModule(lightning.LightningDataModule):
         self.seed = seed
         self.accumulation = accumulation
         self.faults = faults
+        self.cache = cache
         self._order: ShuffledOrder | None = None
         self._resume = (0, 0)
         self._datasets: dict[str, EditDataset] = {}
@@ -59,7 +63,10 @@ class EditDataModule(lightning.LightningDataModule):
     def dataset(self, split: str) -> EditDataset:
         """The examples of ``train``, ``val`` or ``test``."""
         if split not in self._datasets:
-            self._datasets[split] = self.reader(split=split, num_examples=self.num_examples[split])
+            dataset = self.reader(split=split, num_examples=self.num_examples[split])
+            if self.collator.prompt.needs_expressive:
+                require_expressive(dataset, split)
+            self._datasets[split] = dataset
         return self._datasets[split]
 
     def train_dataloader(self) -> DataLoader[EditExample]:
@@ -109,10 +116,10 @@ class EditDataModule(lightning.LightningDataModule):
 
     def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
         return WindowedLoader(
-            dataset,
+            self.cache.encoded(dataset) if self.cache else dataset,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=self.collator,
+            collate_fn=EncodedCollator(self.collator) if self.cache else self.collator,
             persistent_workers=self.num_workers > 0,
             **kwargs,
         )

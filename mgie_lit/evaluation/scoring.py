@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mgie_lit.types import EditedImage, EditExample
 
 RESIZE_RULE = "edited image and source are resized to the target's size where it differs: PIL bicubic, antialiased"
+SOURCE_CAPTION = "source_caption"  # attribute of an example that describes its source, for clip_direction
 _PIXELS_AT_ONCE = 2**23  # in the tensors of one group; bounds memory for large images
 
 Scores = dict[str, float]  # metric's name -> score; NaN = does not apply
@@ -37,9 +38,68 @@ class ScoredEdit:
 @dataclass(frozen=True, slots=True)
 class _Sample:
     example: EditExample
+    source: Image.Image  # of the target's size
     target: Image.Image
-    prediction: Image.Image
+    prediction: Image.Image  # of the target's size; the very `source` where a copy is scored
     text: str
+
+
+class Scorer:
+    """Scores of edits and of copies by a set of metrics; their own state stays as it is.
+
+    Args:
+        metrics: Name in tables -> metric; only :meth:`SampleMetric.score` is called.
+    """
+
+    def __init__(self, metrics: Mapping[str, SampleMetric]) -> None:
+        self.metrics = metrics
+        self.image_metrics = {name: metric for name, metric in metrics.items() if metric.scores_images}
+
+    def copies(self, examples: Sequence[EditExample]) -> list[Scores]:
+        """Scores of the sources in place of edits, an example each.
+
+        Raises:
+            DataError: An example has no target.
+        """
+        _check_targets(examples)
+        return _score([_sample(example, None, "") for example in examples], self.image_metrics)
+
+    def edits(
+        self,
+        examples: Sequence[EditExample],
+        edits: Sequence[EditedImage | None],
+        copies: Sequence[Scores],
+        *,
+        seed: int,
+    ) -> list[ScoredEdit]:
+        """Scores of edits, an example each.
+
+        Args:
+            examples: With a target.
+            edits: What a system made of them.
+            copies: From :meth:`copies`.
+            seed: Of the edits.
+
+        Returns:
+            In the order of the examples; without scores where there is no edit.
+
+        Raises:
+            ValueError: There is not one edit an example.
+        """
+        if len(edits) != len(examples):
+            raise ValueError(f"system: expected {len(examples)} edited images, one an example, got {len(edits)}")
+        made = [index for index, edit in enumerate(edits) if edit is not None]
+        scores = dict(zip(made, _score(_samples(examples, edits), self.metrics), strict=True))
+        return [
+            ScoredEdit(
+                example=example,
+                seed=seed,
+                edited=edit,
+                scores=scores.get(index, dict.fromkeys(self.metrics, float("nan"))),
+                copy_scores=copies[index] if edit is not None else dict.fromkeys(self.image_metrics, float("nan")),
+            )
+            for index, (example, edit) in enumerate(zip(examples, edits, strict=True))
+        ]
 
 
 def score_edits(
@@ -64,24 +124,11 @@ def score_edits(
         DataError: An example has no target.
         ValueError: The system gave another number of edits than it got examples.
     """
-    image_metrics = {name: metric for name, metric in metrics.items() if metric.scores_images}
+    scorer = Scorer(metrics)
     for examples in batches:
-        _check_targets(examples)
-        copies = _score([_sample(example, example.source, "") for example in examples], image_metrics)
+        copies = scorer.copies(examples)
         for seed in seeds:
-            edits = system(examples, seed=seed)
-            if len(edits) != len(examples):
-                raise ValueError(f"system: expected {len(examples)} edited images, one an example, got {len(edits)}")
-            made = [index for index, edit in enumerate(edits) if edit is not None]
-            scores = dict(zip(made, _score(_samples(examples, edits), metrics), strict=True))
-            for index, (example, edit) in enumerate(zip(examples, edits, strict=True)):
-                yield ScoredEdit(
-                    example=example,
-                    seed=seed,
-                    edited=edit,
-                    scores=scores.get(index, dict.fromkeys(metrics, float("nan"))),
-                    copy_scores=copies[index] if edit is not None else dict.fromkeys(image_metrics, float("nan")),
-                )
+            yield from scorer.edits(examples, system(examples, seed=seed), copies, seed=seed)
 
 
 def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -97,9 +144,12 @@ def _samples(examples: Sequence[EditExample], edits: Sequence[EditedImage | None
     ]
 
 
-def _sample(example: EditExample, prediction: Image.Image, text: str) -> _Sample:
+def _sample(example: EditExample, prediction: Image.Image | None, text: str) -> _Sample:
+    """What is scored; no prediction = the source."""
     assert example.target is not None  # checked for the whole batch
-    return _Sample(example, example.target, fit(prediction, example.target.size), text)
+    size = example.target.size
+    source = fit(example.source, size)
+    return _Sample(example, source, example.target, source if prediction is None else fit(prediction, size), text)
 
 
 def _score(samples: Sequence[_Sample], metrics: Mapping[str, SampleMetric]) -> list[Scores]:
@@ -131,12 +181,13 @@ def _inputs(samples: Sequence[_Sample]) -> MetricInputs:
         sample_ids=[example.sample_id for example in examples],
         pred_images=[sample.prediction for sample in samples],
         target_images=[sample.target for sample in samples],
-        source_images=[fit(sample.example.source, sample.target.size) for sample in samples],
+        source_images=[sample.source for sample in samples],
         masks=[_fit_mask(sample) for sample in samples],
         instructions=[example.instruction for example in examples],
         captions=[example.caption for example in examples],
         pred_texts=[sample.text for sample in samples],
         target_texts=[example.expressive_instruction for example in examples],
+        source_captions=[example.attributes.get(SOURCE_CAPTION) for example in examples],
     )
 
 

@@ -125,10 +125,51 @@ def summarise(
     return summary, bootstrap.describe(unit, units)
 
 
+def spread_of_means(table: pd.DataFrame, metric_names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """How far scores are apart, over samples and over seeds; standard deviations with ``n - 1``.
+
+    Args:
+        table: From :func:`make_table`.
+        metric_names: Columns.
+
+    Returns:
+        For each metric ``over_samples`` (of each sample's mean over its seeds), ``over_seeds`` (of each seed's mean
+        over the samples) and ``seed_means``; None where there are fewer than two to compare.
+    """
+    spread: dict[str, dict[str, object]] = {}
+    for name in metric_names:
+        samples = table.groupby("sample_id", sort=False)[name].mean()
+        seeds = table.groupby("seed", sort=False)[name].mean()
+        spread[name] = {
+            "over_samples": _deviation(samples),
+            "over_seeds": _deviation(seeds),
+            "seed_means": {str(seed): None if np.isnan(mean) else float(mean) for seed, mean in seeds.items()},
+        }
+    return spread
+
+
+def means_by_turn(table: pd.DataFrame, metric_names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Means of the turns of sessions, by ``turn_<number>``; empty where no session has a second turn."""
+    if table["turn"].max() < 2:
+        return {}
+    return {f"turn_{turn}": plain_means(rows, metric_names) for turn, rows in table.groupby("turn", sort=True)}
+
+
+def plain_means(table: pd.DataFrame, metric_names: Sequence[str]) -> dict[str, object]:
+    """Mean of each metric, and the number of rows as ``n``."""
+    means: dict[str, object] = {name: plain_mean(table[name].to_numpy(np.float64)) for name in metric_names}
+    return means | {"n": len(table)}
+
+
 def plain_mean(values: NDArray[np.float64]) -> float | None:
     """Mean of what was scored (not NaN), None where nothing was."""
     scored = values[~np.isnan(values)]
     return float(scored.mean()) if scored.size else None
+
+
+def _deviation(means: pd.Series) -> float | None:
+    scored = means.dropna().to_numpy(np.float64)
+    return float(scored.std(ddof=1)) if len(scored) > 1 else None
 
 
 def _columns(values: NDArray[np.float64], ends: NDArray[np.float64]) -> list[dict[str, object]]:
@@ -147,7 +188,7 @@ def _groups(table: pd.DataFrame, attribute: str, metric_names: Sequence[str]) ->
     """Means of metrics and copies for each value of an attribute."""
     names = [column for name in metric_names for column in (name, COPY_PREFIX + name) if column in table]
     return {
-        str(value): {name: plain_mean(rows[name].to_numpy(np.float64)) for name in names} | {"n": len(rows)}
+        str(value): plain_means(rows, names)
         for value, rows in table.groupby(attribute, sort=True)
     }
 

@@ -105,13 +105,8 @@ def ssim(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
     Raises:
         ValueError: The inputs are not float image batches of one shape in [0, 1], or smaller than the window.
     """
-    _check_images(preds, target)
+    _check_windows(preds, target)
     batch, colours, height, width = preds.shape
-    if min(height, width) < SSIM_WINDOW:
-        raise ValueError(
-            f"ssim: expected images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {width}x{height} "
-            "(width x height); leave such images out or compare them by l1"
-        )
     planes = _precise(preds).flatten(0, 1), _precise(target).flatten(0, 1)  # (N, H, W) each
     total = torch.zeros(batch * colours, dtype=planes[0].dtype, device=preds.device)
     budget = _budget(preds)
@@ -125,6 +120,26 @@ def ssim(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
             total[chosen] += _ssim_map(planes[0][chosen, strip], planes[1][chosen, strip]).sum((1, 2))
     windows = (height - SSIM_WINDOW + 1) * (width - SSIM_WINDOW + 1)
     return (total / windows).view(batch, colours).mean(1).to(preds.dtype)
+
+
+def ssim_map(preds: Tensor, target: Tensor) -> Float[Tensor, "B 3 h w"]:
+    """SSIM of every window inside the images, as :func:`ssim` averages them; 10 pixels smaller a side.
+
+    Args:
+        preds: ``(B, 3, H, W)`` float in [0, 1], both sides at least 11 pixels.
+        target: Same shape and range.
+
+    Returns:
+        ``(B, 3, H - 10, W - 10)`` in [-1, 1], by the windows' centres; float32, or float64 for such images.
+
+    Raises:
+        ValueError: As :func:`ssim`.
+    """
+    _check_windows(preds, target)
+    maps = [
+        _ssim_map(_precise(one), _precise(other)) for one, other in zip(preds, target, strict=True)
+    ]  # (3, H - 10, W - 10) each
+    return torch.stack(maps)
 
 
 def cosine_similarity(preds: Tensor, target: Tensor) -> Float[Tensor, " B"]:
@@ -167,6 +182,16 @@ def _check_images(preds: Tensor, target: Tensor) -> None:
             raise ValueError(f"{name}: expected pixels in [0, 1], got [{low:.3g}, {high:.3g}]; use to_unit")
 
 
+def _check_windows(preds: Tensor, target: Tensor) -> None:
+    _check_images(preds, target)
+    height, width = preds.shape[-2:]
+    if min(height, width) < SSIM_WINDOW:
+        raise ValueError(
+            f"ssim: expected images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {width}x{height} "
+            "(width x height); leave such images out or compare them by l1"
+        )
+
+
 def _precise(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
@@ -176,11 +201,16 @@ def _mean_square(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def _mean_distance(preds: Tensor, target: Tensor, distance: Callable[[Tensor], Tensor]) -> Tensor:
-    """Mean of ``distance(preds - target)`` over each image: ``(B, 3, H, W)`` twice -> ``(B,)``."""
+    """Mean of ``distance(preds - target)`` over each image: ``(B, 3, H, W)`` twice -> ``(B,)``.
+
+    Images are worked out one by one, in parts that depend on their size alone: a score is the same to the last bit
+    whatever images share its batch.
+    """
     first, second = preds.flatten(1), target.flatten(1)  # (B, 3 H W) each
     total = torch.zeros(len(preds), dtype=_precise(preds[:0]).dtype, device=preds.device)
-    for part in _spans(first.shape[1], _budget(preds) // len(preds)):
-        total += distance(_precise(first[:, part]) - _precise(second[:, part])).sum(1)
+    for index in range(len(preds)):
+        for part in _spans(first.shape[1], _budget(preds)):
+            total[index] += distance(_precise(first[index, part]) - _precise(second[index, part])).sum()
     return total / first.shape[1]
 
 

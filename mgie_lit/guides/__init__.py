@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mgie_lit.types import Condition, EditBatch, GuideLosses
+    from mgie_lit.prompts import RowBuilder
+    from mgie_lit.types import Condition, EditBatch, EditExample, GuideLosses
 
 
 class Guide(Protocol):
-    """What an editor asks of a guide; guides are ``nn.Module``s."""
+    """What an editor asks of a guide; guides are ``nn.Module``s.
+
+    One that sees the image also has an ``image_processor``: RGB images -> ``EditBatch.mllm_pixels``.
+    """
+
+    prompt: RowBuilder  # makes the ids of ``EditBatch``
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether the guide itself looks at the source image."""
+        ...
 
     def losses(self, batch: EditBatch) -> GuideLosses:
         """Condition of a training batch (teacher forced) and the guide's own losses."""
@@ -23,4 +34,16 @@ class Guide(Protocol):
 
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
         """Condition of RGB images and instructions at inference; no gradient."""
+        ...
+
+    def words(self, example: EditExample) -> str:
+        """Which of an example's texts ``condition`` is asked with."""
+        ...
+
+
+class Writer(Protocol):
+    """Makes expressive instructions for a guide that reads them."""
+
+    def express(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> list[str]:
+        """What the results look like, in words, for RGB images and instructions."""
         ...

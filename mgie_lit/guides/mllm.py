@@ -15,11 +15,13 @@ from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.types import Condition, EditBatch, GuideLosses
-from mgie_lit.vocabulary import IGNORE_INDEX, NUM_VISUAL_TOKENS
+from mgie_lit.vocabulary import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from PIL import Image
     from transformers.image_processing_utils import BaseImageProcessor
+
+    from mgie_lit.types import EditExample
 
 ALIGNMENT_SEED = 8191  # of the fixed token codes; any number does, a change makes old runs impossible to resume
 
@@ -70,14 +72,19 @@ class MLLMGuide(nn.Module):
         self.register_buffer("token_codes", codes, persistent=False)
 
     @property
+    def sees_image(self) -> bool:
+        """Whether the MLLM has eyes (MGIE) or not (LGIE)."""
+        return self.mllm.vision_tower is not None
+
+    @property
     def visual_embeddings(self) -> Tensor:
-        """Word embeddings of ``[IMG0..7]``, ``(V, D)``."""
-        first = self.prompt.visual_ids[0]
-        return self.mllm.word_embeddings[first : first + NUM_VISUAL_TOKENS]
+        """Word embeddings of the visual tokens, ``(V, D)``."""
+        ids = self.prompt.visual_ids
+        return self.mllm.word_embeddings[ids[0] : ids[-1] + 1]
 
     def losses(self, batch: EditBatch) -> GuideLosses:
         """Teacher-forced pass over a batch: condition, null condition, instruction loss (and alignment loss)."""
-        embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels)  # (B, S, D)
+        embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
         hidden = self.mllm(embeddings, batch.attention_mask)  # (B, S, D)
         logits = self.mllm.logits(hidden[:, :-1]).flatten(0, 1)  # (B (S-1), vocabulary)
         text = self.edit_head(self._visual_states(hidden, batch.visual_token_start), self.visual_embeddings)
@@ -118,6 +125,27 @@ class MLLMGuide(nn.Module):
             null=self.edit_head.null_condition(embeddings),
             expressive_instructions=[self.prompt.decode(text) for text in written],
         )
+
+    def words(self, example: EditExample) -> str:
+        """The instruction: what it means is for the MLLM to say."""
+        return example.instruction
+
+    @torch.no_grad()
+    def express(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> list[str]:
+        """Expressive instructions alone, for guides that read them.
+
+        Args:
+            sources: RGB images of any size.
+            instructions: One for every image.
+
+        Returns:
+            What is written for each, without special tokens.
+
+        Raises:
+            ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
+        """
+        prompts = [self.prompt.prompt_ids(instruction) for instruction in instructions]
+        return [self.prompt.decode(text) for text in self.write(prompts, self.pixels(sources))]
 
     @torch.no_grad()
     def write(self, prompts: list[list[int]], pixels: Tensor | None) -> list[list[int]]:
@@ -164,7 +192,7 @@ class MLLMGuide(nn.Module):
             starts = [_find(self.prompt.visual_ids[0], p + a) for p, a in zip(prompts, written, strict=True)]
         else:
             rows = [prompt + text + self.prompt.visual_ids for prompt, text in zip(prompts, written, strict=True)]
-            starts = [len(row) - NUM_VISUAL_TOKENS for row in rows]
+            starts = [len(row) - len(self.prompt.visual_ids) for row in rows]
         input_ids, attention_mask = _pad(rows, self._pad_id, left=False, device=self.mllm.device)
         hidden = self.mllm(self.mllm.embed(input_ids, pixels), attention_mask)  # (B, S, D)
         lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
@@ -182,13 +210,14 @@ class MLLMGuide(nn.Module):
         return int(self.prompt.tokenizer.pad_token_id)
 
     def _visual_states(self, hidden: Tensor, visual_token_start: Tensor, lengths: Tensor | int | None = None) -> Tensor:
-        """States that *predict* the visual tokens, positions start-1 .. start+6 (ml-mgie), ``(B, V, D)``."""
+        """States that *predict* the visual tokens, positions start-1 .. start+V-2 (ml-mgie), ``(B, V, D)``."""
+        num_visual_tokens = len(self.prompt.visual_ids)
         first = visual_token_start - 1  # (B,)
         if self.faults.clamp_slice:
-            last = (hidden.shape[1] if lengths is None else lengths) - NUM_VISUAL_TOKENS - 1
+            last = (hidden.shape[1] if lengths is None else lengths) - num_visual_tokens - 1
             is_missing = visual_token_start == NO_VISUAL_TOKENS
             first = torch.where(is_missing, last, torch.minimum(first, torch.as_tensor(last, device=first.device)))
-        offsets = torch.arange(NUM_VISUAL_TOKENS, device=hidden.device)  # (V,)
+        offsets = torch.arange(num_visual_tokens, device=hidden.device)  # (V,)
         positions = first[:, None] + offsets  # (B, V)
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 

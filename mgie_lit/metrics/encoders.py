@@ -1,38 +1,35 @@
-"""Image encoders for feature metrics: loaded from a folder or a named hub id, never downloaded without being asked."""
+"""Encoders of images and captions for feature metrics: from a folder or a named hub id, never downloaded unasked."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
-from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mgie_lit.errors import CheckpointError, ConfigError
+from mgie_lit.errors import ConfigError, DataError
+from mgie_lit.metrics.encoder_files import (
+    HUB_ID,
+    EncoderKind,
+    EncoderParts,
+    check_folder,
+    from_pretrained,
+    hash_weights,
+    input_side,
+    load_parts,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL import Image
     from transformers import PretrainedConfig
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-WEIGHT_FILES = (
-    "model.safetensors",
-    "pytorch_model.bin",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-)
-LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError)
-PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-PREPROCESSING_KEYS = ("size", "crop_size", "do_resize", "do_center_crop", "do_normalize", "rescale_factor")
+    from mgie_lit.metrics.preprocessing import Preprocessing
 
 
 class ImageEncoder(Protocol):
@@ -47,31 +44,16 @@ class ImageEncoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class EncoderParts:
-    """A loaded model with the preprocessing that its folder prescribes."""
+class ImageTextEncoder(ImageEncoder, Protocol):
+    """Turns images and texts into vectors of one space."""
 
-    model: nn.Module
-    processor: Any  # a PIL image processor of transformers
-    model_type: str  # as in config.json
-    commit: str | None  # of a hub id
+    def encode_texts(self, texts: Sequence[str], *, truncate: bool) -> Tensor:
+        """``B`` texts -> ``(B, D)`` float32 on the CPU, not normalised; long ones are cut, or an error."""
+        ...
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Preprocessed images, ``(B, 3, P, P)`` float32."""
-        batch = self.processor(list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels: Tensor = batch["pixel_values"]
-        return pixels
-
-    def preprocessing(self) -> dict[str, object]:
-        """Size, crop, filter and normalisation, as plain values."""
-        settings = self.processor.to_dict()
-        chosen = {key: settings[key] for key in PREPROCESSING_KEYS if key in settings}
-        return chosen | {
-            "class": type(self.processor).__name__,
-            "resample": Image.Resampling(settings["resample"]).name.lower(),
-            "mean": list(settings["image_mean"]),
-            "std": list(settings["image_std"]),
-        }
+    def text_identity(self) -> dict[str, object]:
+        """What the features of texts depend on, as plain values."""
+        ...
 
 
 class TransformersEncoder(ABC):
@@ -80,7 +62,8 @@ class TransformersEncoder(ABC):
     Args:
         source: Folder with ``config.json``, ``preprocessor_config.json`` and weights, or a hub id (downloaded, as
             named by the user). None is accepted so that configs can leave it open; the first use then says what to do.
-        device: Where the model runs.
+        preprocessing: In place of the one that the source prescribes, for protocols with rules of their own.
+        device: Where the model runs; None = the GPU where there is one.
         batch_size: Images in one forward pass.
     """
 
@@ -90,9 +73,17 @@ class TransformersEncoder(ABC):
     feature: ClassVar[str]  # which output is the feature
     weight_prefixes: ClassVar[tuple[str, ...]] = ("",)  # parameters that the feature depends on
 
-    def __init__(self, source: str | Path | None = None, *, device: str = "cpu", batch_size: int = 32) -> None:
+    def __init__(
+        self,
+        source: str | Path | None = None,
+        *,
+        preprocessing: Preprocessing | None = None,
+        device: str | None = "cpu",
+        batch_size: int = 32,
+    ) -> None:
         self.source = source
-        self.device = device
+        self.preprocessing = preprocessing
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.batch_size = batch_size
 
     @classmethod
@@ -107,6 +98,8 @@ class TransformersEncoder(ABC):
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Features of images, not normalised.
 
+        The very same list of images, asked for again by another metric of the same encoder, is not encoded again.
+
         Args:
             images: ``B`` RGB images of any size, at least one.
 
@@ -117,12 +110,13 @@ class TransformersEncoder(ABC):
             ConfigError: No source was given, or it is neither a folder nor a hub id.
             CheckpointError: The source can not be loaded; the message names files and remedy.
         """
-        features = []
-        for start in range(0, len(images), self.batch_size):
-            pixels = self._parts.pixels(images[start : start + self.batch_size])
-            with torch.no_grad():
-                features.append(self.features(self._parts.model, pixels.to(self.device)).float().cpu())
-        return torch.cat(features)
+        known, features = self._parts.recent.get("images", ([], torch.empty(0)))
+        if len(known) == len(images) and all(one is other for one, other in zip(known, images, strict=True)):
+            return features
+        spans = range(0, len(images), self.batch_size)
+        features = torch.cat([self._encode(images[start : start + self.batch_size]) for start in spans])
+        self._parts.recent["images"] = (list(images), features)
+        return features
 
     def identity(self) -> dict[str, object]:
         """What the features depend on.
@@ -134,18 +128,29 @@ class TransformersEncoder(ABC):
             ConfigError: As :meth:`encode`.
             CheckpointError: As :meth:`encode`.
         """
+        return self._describe(self.feature, self._weights_hash) | {"preprocessing": self._parts.preprocess.describe()}
+
+    def _encode(self, images: Sequence[Image.Image]) -> Tensor:
+        pixels = self._parts.preprocess.pixels(images)
+        with torch.no_grad():
+            return self.features(self._parts.model, pixels.to(self.device)).float().cpu()
+
+    def _describe(self, feature: str, weights_hash: str) -> dict[str, object]:
         identity: dict[str, object] = {
             "source": str(self.source),
             "model_type": self._parts.model_type,
-            "feature": self.feature,
-            "preprocessing": self._parts.preprocessing(),
-            "weights_sha256": self._weights_hash,
+            "feature": feature,
+            "weights_sha256": weights_hash,
         }
         return identity | ({"commit": self._parts.commit} if self._parts.commit else {})
 
     @cached_property
+    def _kind(self) -> EncoderKind:
+        return EncoderKind(self.key, self.model_types, self.weight_prefixes, self._remedy(), type(self).load_model)
+
+    @cached_property
     def _parts(self) -> EncoderParts:
-        return _load_parts(type(self), self._checked_source(), self.device)
+        return load_parts(self._kind, self._checked_source(), self.device, self.preprocessing)
 
     @cached_property
     def _weights_hash(self) -> str:
@@ -156,7 +161,7 @@ class TransformersEncoder(ABC):
         if given is not None:
             folder = Path(given).expanduser()
             if folder.is_dir():
-                _check_folder(folder, self.key, self._remedy())
+                check_folder(folder, self._kind, own_preprocessing=self.preprocessing is not None)
                 return str(folder)
             if HUB_ID.fullmatch(given):
                 return given
@@ -176,26 +181,65 @@ class TransformersEncoder(ABC):
         )
 
 
-class ClipImageEncoder(TransformersEncoder):
-    """CLIP's projected image embedding (arXiv:2103.00020); any size of ``model_type: clip``."""
+class ClipEncoder(TransformersEncoder):
+    """CLIP's projected embeddings of images and texts (arXiv:2103.00020); any size of ``model_type: clip``."""
 
     key: ClassVar[str] = "encoders.clip"
     recommended: ClassVar[str] = "openai/clip-vit-base-patch32"
     model_types: ClassVar[tuple[str, ...]] = ("clip",)
     feature: ClassVar[str] = "projected image embedding"
+    text_feature: ClassVar[str] = "projected text embedding"
     weight_prefixes: ClassVar[tuple[str, ...]] = ("vision_model.", "visual_projection.")
+    text_prefixes: ClassVar[tuple[str, ...]] = ("text_model.", "text_projection.")
 
     @classmethod
     def load_model(cls, source: str, config: PretrainedConfig, **options: object) -> tuple[nn.Module, dict[str, Any]]:
         """The whole CLIP: its config, not the vision tower's, holds the width of the projection."""
         from transformers import CLIPModel
 
-        return _from_pretrained(CLIPModel, source, config=config, **options)
+        return from_pretrained(CLIPModel, source, config=config, **options)
 
     def features(self, model: nn.Module, pixels: Tensor) -> Tensor:
         """``(B, 3, P, P)`` -> ``(B, D)``, the space that CLIP shares with text."""
         embedding: Tensor = model.get_image_features(pixel_values=pixels).pooler_output  # type: ignore[operator]
         return embedding
+
+    def encode_texts(self, texts: Sequence[str], *, truncate: bool) -> Tensor:
+        """Features of texts in the space of the images, not normalised.
+
+        Args:
+            texts: ``B`` captions, at least one.
+            truncate: Cut texts that are longer than CLIP reads (77 tokens with start and end); otherwise an error.
+
+        Returns:
+            ``(B, D)`` float32 on the CPU.
+
+        Raises:
+            ConfigError: As :meth:`encode`.
+            CheckpointError: As :meth:`encode`, or the source has no tokenizer.
+            DataError: A text is too long and ``truncate`` is off.
+        """
+        tokenizer = load_tokenizer(self._kind, self._checked_source())
+        limit = int(self._parts.config.text_config.max_position_embeddings)
+        if not truncate:
+            for text, tokens in zip(texts, tokenizer(list(texts))["input_ids"], strict=True):
+                if len(tokens) > limit:
+                    raise DataError(
+                        f"caption: expected at most {limit} tokens, got {len(tokens)} in {text[:60]!r}...; shorten it, "
+                        "or cut long ones with truncate=true of the metric"
+                    )
+        batch = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        model: Any = self._parts.model
+        with torch.no_grad():
+            encoded = model.get_text_features(
+                input_ids=batch["input_ids"].to(self.device), attention_mask=batch["attention_mask"].to(self.device)
+            )
+        embedding: Tensor = encoded.pooler_output
+        return embedding.float().cpu()
+
+    def text_identity(self) -> dict[str, object]:
+        """What the features of texts depend on: as :meth:`identity`, for the text tower."""
+        return self._describe(self.text_feature, hash_weights(self._parts.model, self.text_prefixes))
 
 
 class DinoEncoder(TransformersEncoder):
@@ -212,93 +256,11 @@ class DinoEncoder(TransformersEncoder):
         from transformers import AutoModel
 
         extra = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        return _from_pretrained(AutoModel, source, config=config, **extra, **options)
+        return from_pretrained(AutoModel, source, config=config, **extra, **options)
 
     def features(self, model: nn.Module, pixels: Tensor) -> Tensor:
-        """``(B, 3, P, P)`` -> ``(B, D)``."""
-        states: Tensor = model(pixel_values=pixels).last_hidden_state  # (B, 1 + patches, D)
+        """``(B, 3, P, P)`` -> ``(B, D)``; positions are interpolated where images have another size than trained on."""
+        other_size = pixels.shape[-1] != input_side(self._parts.config) and self._parts.model_type == "vit"
+        extra = {"interpolate_pos_encoding": True} if other_size else {}  # the others do it by themselves
+        states: Tensor = model(pixel_values=pixels, **extra).last_hidden_state  # (B, 1 + patches, D)
         return states[:, 0]
-
-
-def hash_weights(model: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
-    """Hash names, shapes, types and bytes of a model's tensors, whatever file they came from.
-
-    Args:
-        model: Its ``state_dict`` is hashed, in order of the names.
-        prefixes: Only tensors whose names begin with one of these.
-
-    Returns:
-        SHA-256, 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(prefixes):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=4)
-def _load_parts(kind: type[TransformersEncoder], source: str, device: str) -> EncoderParts:
-    """Load once for all metrics of a process that use the same encoder."""
-    from transformers import AutoConfig
-
-    local = {"local_files_only": True} if Path(source).is_dir() else {}
-    try:
-        config = AutoConfig.from_pretrained(source, **local)
-        if config.model_type not in kind.model_types:
-            raise CheckpointError(
-                f"{kind.key}: expected a model of type {' or '.join(kind.model_types)} in {source}, "
-                f"got {config.model_type}; {kind._remedy()}"
-            )
-        processor = _load_processor(kind, source, local)
-        model, report = kind.load_model(source, config, output_loading_info=True, dtype=torch.float32, **local)
-    except LOAD_ERRORS as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        read_as = "" if local else " (no such folder here, so taken as a hub id)"
-        raise CheckpointError(f"{kind.key}: {source}{read_as} can not be loaded: {reason}; {kind._remedy()}") from error
-    missing = sorted(name for name in report["missing_keys"] if name.startswith(kind.weight_prefixes))
-    if missing:
-        raise CheckpointError(
-            f"{kind.key}: expected all weights in {source}, got none for {', '.join(missing[:3])} "
-            f"({len(missing)} tensors); {kind._remedy()}"
-        )
-    return EncoderParts(
-        model=model.eval().requires_grad_(False).to(device),
-        processor=processor,
-        model_type=config.model_type,
-        commit=getattr(config, "_commit_hash", None),
-    )
-
-
-def _from_pretrained(kind: Any, source: str, **options: object) -> tuple[nn.Module, dict[str, Any]]:  # noqa: ANN401
-    """Call ``kind.from_pretrained``, whose many overloads say too little for a type check."""
-    model, report = kind.from_pretrained(source, **options)
-    return model, report
-
-
-def _load_processor(kind: type[TransformersEncoder], source: str, local: dict[str, bool]) -> Any:  # noqa: ANN401
-    """The PIL variant of the preprocessing that the folder names; never torchvision's, which resizes differently."""
-    import transformers
-
-    settings, _ = transformers.CLIPImageProcessorPil.get_image_processor_dict(source, **local)
-    named = str(settings.get("image_processor_type") or settings.get("feature_extractor_type"))
-    name = named.removesuffix("Pil").removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor") + "Pil"
-    processor = getattr(transformers, name, None)
-    if processor is None:
-        raise CheckpointError(
-            f"{kind.key}: expected image_processor_type to name an image processor of transformers in {source}, "
-            f"got {named}; {kind._remedy()}"
-        )
-    return processor.from_pretrained(source, **local)
-
-
-def _check_folder(folder: Path, key: str, remedy: str) -> None:
-    wanted = {
-        "config.json": ("config.json",),
-        "preprocessor_config.json": PREPROCESSOR_FILES,
-        "model.safetensors": WEIGHT_FILES,
-    }
-    missing = [name for name, names in wanted.items() if not any((folder / one).is_file() for one in names)]
-    if missing:
-        raise CheckpointError(f"{key}: expected {', '.join(wanted)} in {folder}, got no {', '.join(missing)}; {remedy}")

@@ -33,6 +33,12 @@ class MetricInputs:
     captions: Sequence[str | None]  # description of the target
     pred_texts: Sequence[str]  # expressive instruction that the system wrote; "" where it writes none
     target_texts: Sequence[str | None]  # expressive instruction of the data set
+    source_captions: Sequence[str | None] = ()  # description of the source; one a sample, or none at all
+
+    def __post_init__(self) -> None:
+        """Fill in what data sets rarely have."""
+        if not self.source_captions:
+            object.__setattr__(self, "source_captions", [None] * len(self.sample_ids))
 
     @cached_property
     def preds(self) -> Tensor:

@@ -117,7 +117,10 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             return embeddings
         assert self.image_patch_id is not None
         is_patch = (input_ids == self.image_patch_id)[..., None]  # (B, S, 1)
-        features = self.image_features(pixels) if vision_states is None else self.project(vision_states)
+        if vision_states is None:
+            assert pixels is not None
+            vision_states = self.vision_states(pixels)
+        features = self.project(vision_states)
         return embeddings.masked_scatter(is_patch, features.to(embeddings.dtype))
 
     def forward(

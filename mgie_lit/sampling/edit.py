@@ -57,6 +57,8 @@ def edit_images(
 ) -> list[EditedImage]:
     """Edit RGB images of any size; every result has its source's size.
 
+    With ``faults.demo_images`` it has the size at which it was made, as in the released demo.
+
     Args:
         editor: In eval mode.
         sources: RGB images; those with the same working size are edited in one batch.
@@ -96,7 +98,10 @@ def edit_images(
             on_step=on_step,
         )  # (B, 3, h, w) in [0, 1]
         for row, index in enumerate(indices):
-            image = _to_full_size(sources[index], small[row], low[row], options.transfer)
+            keeps_size = editor.faults.demo_images  # the demo's edit has the size that it was made at
+            image = (
+                unit_to_pil(low[row]) if keeps_size else _to_full_size(sources[index], small[row], low[row], options)
+            )
             edited[index] = EditedImage(image, condition.expressive_instructions[row])
     return [edited[index] for index in range(len(sources))]
 
@@ -160,10 +165,12 @@ def _resize(editor: Editor, image: Image.Image, size: tuple[int, int]) -> Image.
     return image if image.size == size else image.resize(size, resample)
 
 
-def _to_full_size(source: Image.Image, small: Image.Image, edited: torch.Tensor, transfer: Transfer) -> Image.Image:
+def _to_full_size(
+    source: Image.Image, small: Image.Image, edited: torch.Tensor, options: SamplingOptions
+) -> Image.Image:
     """The edit at the source's own size."""
     if small.size == source.size:
         return unit_to_pil(edited)
-    if transfer == "resize":
+    if options.transfer == "resize":
         return unit_to_pil(edited).resize(source.size, Image.Resampling.BICUBIC)
     return unit_to_pil(transfer_edit(pil_to_unit(source), pil_to_unit(small), edited))

@@ -342,7 +342,7 @@ def random_draws(editor: Editor, batch: EditBatch, *, seed: int = 0) -> EditDraw
         Draws for every row of the batch, on the CPU.
     """
     generator = torch.Generator().manual_seed(seed)
-    shape = (len(batch), *editor.latent_shape(*batch.source.shape[-2:]))
+    shape = (len(batch), *editor.batch_latent_shape(batch))
     return EditDraws(
         noise=torch.randn(shape, generator=generator),
         latent_noise=torch.randn(shape, generator=generator),

@@ -149,7 +149,7 @@ class EditModule(lightning.LightningModule):
             batch.sample_ids,
             seed=self.seed,
             epoch=epoch,
-            latent_shape=self.editor.latent_shape(*batch.source.shape[-2:]),
+            latent_shape=self.editor.batch_latent_shape(batch),
             num_timesteps=len(self.editor.scheduler.alphas_cumprod),
             last_timestep_prob=self.objective.last_timestep_prob,
         )

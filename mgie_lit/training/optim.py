@@ -19,6 +19,7 @@ PARAMETER_GROUPS = (
     ("lm_head", "guide.mllm.*.lm_head.*"),
     ("mllm", "guide.mllm.*"),
     ("edit_head", "guide.edit_head.*"),
+    ("text_encoder", "guide.text_encoder.*"),
     ("unet", "unet.*"),
     ("other", "*"),
 )

@@ -49,7 +49,7 @@ def test_helps_are_fast_and_import_nothing_heavy() -> None:
     """All of them in one process; each alone takes 0.2 s on an idle machine, most of it Python's own start."""
     code = f"""
 import contextlib, sys
-from mgie_lit.cli.main import main
+from mgie_lit.cli.main import COMMANDS, main
 for arguments in {HELPS!r}:
     with contextlib.suppress(SystemExit):
         main(arguments)
@@ -76,7 +76,7 @@ class TestErrors:
     def test_unknown_command(self, name: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit, match="2"):
             main([name])
-        message = f"mgie: error: expected a command (train, eval, edit, prepare, report), got {name}{hint}\n"
+        message = f"mgie: error: expected a command ({', '.join(COMMANDS)}), got {name}{hint}\n"
         assert capsys.readouterr().err == message
 
     def test_one_line_message(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

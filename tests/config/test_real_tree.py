@@ -37,7 +37,8 @@ def owners_of(option: Path) -> list[str]:
 
 def composed(option: Path, primary: str) -> DictConfig:
     """The whole config of a command with one option chosen, as a user would get it."""
-    return compose_config(primary, [f"{option.parent.as_posix()}={option.stem}", *NEEDED.get(option.as_posix(), [])])
+    group, name = option.parts[0], option.with_suffix("").relative_to(option.parts[0]).as_posix()
+    return compose_config(primary, [f"{group}={name}", *NEEDED.get(option.as_posix(), [])])
 
 
 CASES = [(option, primary) for option in OPTIONS for primary in owners_of(option)]

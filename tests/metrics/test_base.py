@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from mgie_lit.metrics.base import SampleMetric
-from mgie_lit.metrics.pixel import L1, PSNR, SSIM
+from mgie_lit.metrics.pixel import L1, L2, PSNR, SSIM
 from mgie_lit.metrics.text import ExpressiveExact
 
 if TYPE_CHECKING:
@@ -96,26 +96,53 @@ def test_describe_names_the_class_and_its_direction() -> None:
     assert PSNR().describe()["ceiling_db"] == 100.0
 
 
-def _worker(rank: int, folder: str) -> None:
+def _share(metric: SampleMetric, rank: int, count: int) -> SampleMetric:
+    """Update with one process's samples, in batches of an odd size."""
+    preds, target = images(11)
+    for index in range(rank, 11, count):
+        metric.update(preds[index : index + 1], target[index : index + 1])
+    return metric
+
+
+def _worker(rank: int, count: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    preds, target = images(7)
-    share = slice(0, 2) if rank == 0 else slice(2, 7)
-    metric = SSIM()
-    metric.update(preds[share], target[share])
-    torch.save(metric.compute(), f"{folder}/rank-{rank}.pt")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
+    values = {kind.name: _share(kind(), rank, count).compute() for kind in PIXEL}
+    torch.save(values, f"{folder}/rank-{rank}.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    metric = SSIM()
-    metric.update(*images(7))
+PIXEL = (L1, L2, PSNR, SSIM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_equal_one_to_the_last_bit(tmp_path: Path, count: int) -> None:
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_worker, args=(rank, str(tmp_path))) for rank in range(2)]
+    workers = [context.Process(target=_worker, args=(rank, count, str(tmp_path))) for rank in range(count)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    for rank in range(2):
-        assert torch.load(tmp_path / f"rank-{rank}.pt").item() == pytest.approx(metric.compute().item(), rel=1e-12)
+    for kind in PIXEL:
+        metric = kind()
+        metric.update(*images(11))
+        for rank in range(count):
+            assert torch.load(tmp_path / f"rank-{rank}.pt")[kind.name].item() == metric.compute().item()
+
+
+@pytest.mark.parametrize("kind", PIXEL)
+def test_order_and_batches_do_not_change_the_last_bit(kind: type[SampleMetric]) -> None:
+    preds, target = images(11)
+    at_once, reversed_ = kind(), kind()
+    at_once.update(preds, target)
+    for index in reversed(range(11)):
+        reversed_.update(preds[index : index + 1], target[index : index + 1])
+    assert reversed_.compute().item() == at_once.compute().item()
+
+
+def test_negative_and_large_scores_add_up() -> None:
+    metric = Given()
+    metric.update(torch.tensor([-0.25, 100.0, 1e-9, -3.5], dtype=torch.float64))
+    assert metric.compute().item() == pytest.approx((96.25 + 1e-9) / 4, rel=1e-15)

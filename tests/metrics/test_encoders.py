@@ -10,9 +10,11 @@ import torch
 import transformers
 from PIL import Image
 
-from mgie_lit.errors import CheckpointError, ConfigError
-from mgie_lit.metrics.encoders import ClipImageEncoder, DinoEncoder, TransformersEncoder, hash_weights
+from mgie_lit.errors import CheckpointError, ConfigError, DataError
+from mgie_lit.metrics.encoder_files import hash_weights
+from mgie_lit.metrics.encoders import ClipEncoder, DinoEncoder, TransformersEncoder
 from mgie_lit.metrics.features import ClipI
+from mgie_lit.metrics.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +77,7 @@ def normalised(image: Image.Image, mean: list[float], std: list[float]) -> torch
 
 
 def test_clip_equals_the_projected_embedding(clip_dir: Path) -> None:
-    features = ClipImageEncoder(clip_dir).encode(pictures())
+    features = ClipEncoder(clip_dir).encode(pictures())
     assert features.shape == (5, 12)
     assert features.dtype == torch.float32
     model = transformers.CLIPModel.from_pretrained(clip_dir).eval()
@@ -107,12 +109,12 @@ def test_dinov2_equals_its_pooled_output(dinov2_dir: Path) -> None:
 
 
 def test_batches_do_not_change_features(clip_dir: Path) -> None:
-    one_by_one = ClipImageEncoder(clip_dir, batch_size=1).encode(pictures())
-    torch.testing.assert_close(ClipImageEncoder(clip_dir, batch_size=4).encode(pictures()), one_by_one)
+    one_by_one = ClipEncoder(clip_dir, batch_size=1).encode(pictures())
+    torch.testing.assert_close(ClipEncoder(clip_dir, batch_size=4).encode(pictures()), one_by_one)
 
 
 def test_identity_pins_model_preprocessing_and_weights(clip_dir: Path, tmp_path: Path) -> None:
-    identity = ClipImageEncoder(clip_dir).identity()
+    identity = ClipEncoder(clip_dir).identity()
     assert identity["source"] == str(clip_dir)
     assert identity["model_type"] == "clip"
     preprocessing = identity["preprocessing"]
@@ -129,7 +131,7 @@ def test_identity_pins_model_preprocessing_and_weights(clip_dir: Path, tmp_path:
         model.visual_projection.weight[0, 0] += 0.5
     model.save_pretrained(tmp_path)
     shutil.copy(clip_dir / "preprocessor_config.json", tmp_path)
-    assert ClipImageEncoder(tmp_path).identity()["weights_sha256"] != identity["weights_sha256"]
+    assert ClipEncoder(tmp_path).identity()["weights_sha256"] != identity["weights_sha256"]
 
 
 def test_hash_covers_names_prefixes_and_every_dtype() -> None:
@@ -143,17 +145,17 @@ def test_hash_covers_names_prefixes_and_every_dtype() -> None:
 
 
 def test_metric_with_a_loaded_encoder(clip_dir: Path) -> None:
-    metric = ClipI(ClipImageEncoder(clip_dir))
+    metric = ClipI(ClipEncoder(clip_dir))
     metric.update(pictures(), pictures())
     assert metric.compute().item() == pytest.approx(1.0, abs=1e-5)
 
 
 def test_nothing_is_read_before_the_first_use() -> None:
-    ClipImageEncoder(None)
+    ClipEncoder(None)
     DinoEncoder("/no/such/folder")
 
 
-@pytest.mark.parametrize(("kind", "key"), [(ClipImageEncoder, "clip"), (DinoEncoder, "dino")])
+@pytest.mark.parametrize(("kind", "key"), [(ClipEncoder, "clip"), (DinoEncoder, "dino")])
 def test_no_source_says_what_to_do(kind: type[TransformersEncoder], key: str) -> None:
     message = (
         rf"encoders.{key}: expected a folder or a hub id .* got nothing; "
@@ -170,7 +172,7 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(source: str) -> None:
     with pytest.raises(
         ConfigError, match=f"encoders.clip: .*got {source}, which is neither a folder here nor a hub id"
     ):
-        ClipImageEncoder(source).identity()
+        ClipEncoder(source).identity()
 
 
 def test_hub_id_that_can_not_be_had_names_the_remedy() -> None:
@@ -193,7 +195,7 @@ def test_missing_file_is_named(vit_dir: Path, tmp_path: Path, name: str) -> None
 
 def test_wrong_kind_of_model_is_named(vit_dir: Path) -> None:
     with pytest.raises(CheckpointError, match=r"encoders.clip: expected a model of type clip in .*, got vit; fetch"):
-        ClipImageEncoder(vit_dir).encode(pictures())
+        ClipEncoder(vit_dir).encode(pictures())
 
 
 def test_random_weights_are_never_used(vit_dir: Path, tmp_path: Path) -> None:
@@ -218,3 +220,75 @@ def test_broken_weights_are_named(vit_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match=rf"encoders.dino: {tmp_path} can not be loaded: "):
         DinoEncoder(tmp_path).encode(pictures())
+
+
+@pytest.fixture
+def talking_clip_dir(clip_dir: Path, tmp_path: Path) -> Path:
+    """The CLIP with a tokenizer that knows a few letters."""
+    folder = tmp_path / "talking"
+    shutil.copytree(clip_dir, folder)
+    words = ["<|startoftext|>", "<|unused|>", "<|endoftext|>", *"abcd", *(f"{letter}</w>" for letter in "abcd")]
+    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+    return folder
+
+
+def test_captions_equal_the_projected_text_embedding(talking_clip_dir: Path) -> None:
+    features = ClipEncoder(talking_clip_dir).encode_texts(["abc", "a d", "b"], truncate=True)
+    assert features.shape == (3, 12)
+    model: Any = transformers.CLIPModel.from_pretrained(talking_clip_dir).eval()
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(talking_clip_dir)
+    for text, feature in zip(["abc", "a d", "b"], features, strict=True):  # alone, so that nothing is padded
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            expected = model.text_projection(model.text_model(ids).pooler_output)[0]
+        torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_long_captions_are_cut_or_refused(talking_clip_dir: Path) -> None:
+    encoder = ClipEncoder(talking_clip_dir)
+    long = "a b c d " * 40
+    assert encoder.encode_texts([long], truncate=True).isfinite().all()
+    with pytest.raises(DataError, match=r"caption: expected at most 77 tokens, got 162 in 'a b c d .*truncate=true"):
+        encoder.encode_texts(["a", long], truncate=False)
+
+
+def test_captions_need_a_tokenizer(clip_dir: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"encoders.clip: expected tokenizer.json, or vocab.json and merges.txt, in"):
+        ClipEncoder(clip_dir).encode_texts(["a"], truncate=True)
+
+
+def test_text_identity_is_of_the_text_tower(talking_clip_dir: Path) -> None:
+    encoder = ClipEncoder(talking_clip_dir)
+    assert encoder.text_identity()["feature"] == "projected text embedding"
+    assert encoder.text_identity()["weights_sha256"] != encoder.identity()["weights_sha256"]
+
+
+def test_preprocessing_of_a_protocol_replaces_the_folders(vit_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(vit_dir, tmp_path / "bare")
+    (tmp_path / "bare/preprocessor_config.json").unlink()
+    rules = Preprocessing(size=56, crop=48, mean=IMAGENET_MEAN, std=IMAGENET_STD)  # the model was made for 32 px
+    encoder = DinoEncoder(tmp_path / "bare", preprocessing=rules)
+    model: Any = transformers.ViTModel.from_pretrained(vit_dir, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        expected = model(rules.pixels(pictures()[:2]), interpolate_pos_encoding=True).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder.encode(pictures()[:2]), expected)
+    assert encoder.identity()["preprocessing"] == rules.describe()
+
+
+def test_clip_fills_in_its_own_side(clip_dir: Path) -> None:
+    encoder = ClipEncoder(clip_dir, preprocessing=Preprocessing())
+    preprocessing: Any = encoder.identity()["preprocessing"]
+    assert preprocessing["crop_size"] == SQUARE
+    torch.testing.assert_close(encoder.encode(pictures()[:1]), ClipEncoder(clip_dir).encode(pictures()[:1]))
+
+
+def test_list_asked_for_again_is_not_encoded_again(clip_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pictures()
+    first = ClipEncoder(clip_dir).encode(images)
+    other = ClipEncoder(clip_dir)
+    monkeypatch.setattr(other, "features", None)  # would fail if it were asked
+    assert torch.equal(other.encode(list(images)), first)
+    with pytest.raises(TypeError):
+        other.encode(images[:2])

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mgie_lit.metrics.features import ClipI, Dino
+from mgie_lit.metrics.features import ClipDirection, ClipI, ClipT, ClipTOracle, Dino
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -26,6 +27,13 @@ class ColorEncoder:
 
     def identity(self) -> dict[str, object]:
         return {"model": "mean colour"}
+
+    def encode_texts(self, texts: Sequence[str], *, truncate: bool) -> Tensor:
+        self.encoded += len(texts)
+        return self.encode(plain(*texts)) + (0.0 if truncate else 1.0)
+
+    def text_identity(self) -> dict[str, object]:
+        return {"model": "name of a colour"}
 
 
 def plain(*colors: str) -> list[Image.Image]:
@@ -74,3 +82,66 @@ def test_update_accumulates() -> None:
     metric.update(plain("red"), plain("red"))
     metric.update(plain("red"), plain("blue"))
     assert metric.compute().item() == pytest.approx(0.5)
+
+
+def test_folder_saves_other_evaluations_the_work(tmp_path: Path) -> None:
+    first, second = ColorEncoder(), ColorEncoder()
+    one = ClipI(first, cache=tmp_path).score(plain("red"), plain("yellow"))
+    other = ClipI(second, cache=tmp_path).score(plain("red"), plain("yellow"))
+    assert torch.equal(one, other)
+    assert (first.encoded, second.encoded) == (2, 1)
+
+
+def test_copies_are_features_of_the_data_set() -> None:
+    encoder = ColorEncoder()
+    metric = ClipI(encoder)
+    sources, targets = plain("red", "blue"), plain("lime", "yellow")
+    expected = metric.score(plain("red", "blue"), targets, sources)
+    assert encoder.encoded == 4
+    assert torch.equal(metric.score(sources, targets, sources), expected)
+    metric.score(sources, targets, sources)
+    assert encoder.encoded == 6, "the sources once"
+
+
+def test_clip_t_compares_with_the_caption() -> None:
+    metric = ClipT(ColorEncoder())
+    scores = metric.score(plain("red", "red", "blue", "red"), ["red", None, "red", "yellow"])
+    assert scores[[0, 2, 3]].tolist() == pytest.approx([1.0, 0.0, 0.5**0.5])
+    assert scores[1].isnan()
+    assert metric.score(plain("red"), [""]).isnan().item()
+    metric.update(plain("red", "red"), ["yellow", None])
+    assert metric.compute().item() == pytest.approx(0.5**0.5)
+
+
+def test_captions_are_encoded_once() -> None:
+    encoder = ColorEncoder()
+    metric = ClipT(encoder, cache_size=2)
+    metric.score(plain("red", "blue"), ["lime", "lime"])
+    assert encoder.encoded == 4  # two images; one caption, which counts twice here
+    metric.score(plain("red"), ["lime"])
+    assert encoder.encoded == 5
+    metric.score(plain("red", "red"), ["blue", "yellow"])
+    assert len(metric._texts) == 2
+
+
+def test_oracle_reads_the_target_alone() -> None:
+    metric = ClipTOracle(ColorEncoder())
+    assert metric.score(plain("red", "blue"), ["red", "red"]).tolist() == pytest.approx([1.0, 0.0])
+    assert metric.score(plain("red"), [None]).isnan().item()
+    assert not metric.scores_images
+
+
+def test_direction_compares_changes() -> None:
+    metric = ClipDirection(ColorEncoder())
+    sources = plain("red", "red", "red", "red")
+    preds = [*plain("lime", "blue"), sources[2], *plain("lime")]
+    scores = metric.score(preds, sources, ["lime", "lime", "lime", "lime"], ["red", "red", "red", None])
+    assert scores[:3].tolist() == pytest.approx([1.0, 0.5, 0.0], abs=1e-6)
+    assert scores[3].isnan()
+
+
+def test_long_captions_are_part_of_the_identity() -> None:
+    described = ClipT(ColorEncoder(), truncate=False).describe()
+    assert described["long_captions"] == "an error"
+    assert described["text_encoder"] == {"model": "name of a colour"}
+    assert ClipDirection(ColorEncoder()).describe()["similarity"] == "cosine of differences of unit features"

@@ -14,7 +14,7 @@ def inputs() -> MetricInputs:
 def test_every_available_name_can_be_selected() -> None:
     selected = inputs().select(AVAILABLE)
     assert set(selected) == set(AVAILABLE)
-    assert len(AVAILABLE) == 12
+    assert len(AVAILABLE) == 13
 
 
 def test_tensors_are_unit_pixels_of_their_images() -> None:
@@ -28,3 +28,7 @@ def test_tensors_are_made_once() -> None:
     one = inputs()
     assert one.preds is one.preds
     assert len(one) == 1
+
+
+def test_descriptions_of_sources_are_rare() -> None:
+    assert inputs().source_captions == [None]

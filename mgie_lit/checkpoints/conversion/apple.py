@@ -36,6 +36,7 @@ from mgie_lit.errors import CheckpointError
 from mgie_lit.faults import RELEASED
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
+from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,6 +50,7 @@ PROMPT: dict[str, Any] = {  # what the weights were trained on: conf/size/llava_
     "query": "what will this image be like if '{instruction}'",
     "max_length": 512,
     "image_first": False,
+    "num_visual_tokens": NUM_VISUAL_TOKENS,
 }
 SAMPLING: dict[str, Any] = {  # what the weights were demonstrated with: ml-mgie's demo and diffusers' defaults
     "resolution": 256,

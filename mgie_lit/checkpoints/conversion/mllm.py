@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOKENIZER = "tokenizer"
+_SENTENCEPIECE = "tokenizer.model"
+_TOKENIZER_FILES = (_SENTENCEPIECE, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def convert_llava(source: Path, dest: Path, *, vision: Path | None = None, on_bytes: OnBytes | None = None) -> None:
@@ -129,6 +133,9 @@ def write_mllm_export(source: MLLMSource, tokenizer: Path, dest: Path, on_bytes:
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or of its ``tokenizer/``, with image and visual tokens.
 
+    Of a folder with nothing but LLaMA's sentencepiece model only the tokenizer's files are read: transformers 5 takes
+    ``model_type`` llava in the config beside it for another kind of tokenizer, which loses the blank at the beginning.
+
     Args:
         folder: LLaVA or LLaMA folder, or an export.
 
@@ -140,7 +147,13 @@ def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """
     place = folder / TOKENIZER if (folder / TOKENIZER).is_dir() else folder
     try:
-        return load_tokenizer(str(place))
+        if not (place / _SENTENCEPIECE).is_file() or (place / "tokenizer.json").is_file():
+            return load_tokenizer(str(place))
+        with TemporaryDirectory() as alone:
+            for name in _TOKENIZER_FILES:
+                if (place / name).is_file():
+                    shutil.copyfile(place / name, Path(alone) / name)
+            return load_tokenizer(alone)
     except (CheckpointError, TypeError, AttributeError, LookupError, ImportError) as error:
         raise CheckpointError(
             f"{place}: expected a tokenizer (tokenizer.model, or tokenizer.json with tokenizer_config.json), can not "

@@ -11,9 +11,17 @@ from torch import Tensor
 from mgie_lit.checkpoints.conversion.mllm import open_tokenizer
 from mgie_lit.checkpoints.destination import new_folder
 from mgie_lit.checkpoints.diffusion_source import UNET_FOLDERS, open_unet, part_config
+from mgie_lit.checkpoints.json_files import read_json
 from mgie_lit.checkpoints.lazy import LazyTensor, LazyTensors, OpenFiles
 from mgie_lit.checkpoints.mllm_source import EMBEDDINGS, LM_HEAD, open_mllm
-from mgie_lit.checkpoints.names.apple import APPLE_MLLM, APPLE_UNET, MLLM_FILE, OUR_STORED_EMBEDDINGS, UNET_FILE
+from mgie_lit.checkpoints.names.apple import (
+    APPLE_MLLM,
+    APPLE_UNET,
+    MLLM_FILE,
+    OUR_STORED_EMBEDDINGS,
+    STORED_EMBEDDINGS,
+    UNET_FILE,
+)
 from mgie_lit.checkpoints.parts import Part, check_parts
 from mgie_lit.checkpoints.weight_files import open_weights
 from mgie_lit.checkpoints.writing import OnBytes, lazy_of
@@ -22,6 +30,7 @@ from mgie_lit.errors import CheckpointError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.vocabulary import NUM_VISUAL_TOKENS, VISUAL_TOKENS
 
+INDEX = "model_index.json"
 StoredDtype = Literal["half", "float"]
 _DTYPES = {"half": torch.float16, "float": torch.float32}
 _MLLM, _HEAD, _UNET = "guide.mllm.", "guide.edit_head.", "unet."
@@ -44,11 +53,12 @@ def trained_tensors(editor: Editor, origin: Path) -> tuple[dict[str, LazyTensor]
         Tensors by the editor's names, and the id of ``[IMG0]``.
 
     Raises:
-        CheckpointError: The editor's guide is not an MLLM.
+        CheckpointError: The editor's guide is not an MLLM, or writes another number of visual tokens than ml-mgie.
     """
     guide = editor.guide
     if not isinstance(guide, MLLMGuide):
         raise CheckpointError(f"{origin}: expected a system with an MLLM (model=mgie), got a {type(guide).__name__}")
+    _check_visual_tokens(origin, len(guide.prompt.visual_ids))
     return lazy_of(editor.state_dict(), origin), guide.prompt.visual_ids[0]
 
 
@@ -62,8 +72,10 @@ def exported_tensors(export: Path) -> tuple[dict[str, LazyTensor], int]:
         Tensors by the editor's names, and the id of ``[IMG0]``.
 
     Raises:
-        CheckpointError: A part is missing or damaged.
+        CheckpointError: A part is missing or damaged, or the model writes another number of visual tokens than ml-mgie.
     """
+    prompt = read_json(export / INDEX).get("prompt") or {}
+    _check_visual_tokens(export, prompt.get("num_visual_tokens", NUM_VISUAL_TOKENS))
     files = OpenFiles()
     tensors = {_MLLM + name: lazy for name, lazy in open_mllm(export, files=files).tensors.items()}
     tensors |= {_HEAD + name: lazy for name, lazy in open_weights(export / "edit_head", files).items()}
@@ -129,6 +141,14 @@ def write_unet(editor: Editor, dest: Path) -> None:
         editor.unet.save_pretrained(folder)
 
 
+def _check_visual_tokens(origin: Path, number: int) -> None:
+    if number != NUM_VISUAL_TOKENS:
+        raise CheckpointError(
+            f"{origin}: expected a model with {NUM_VISUAL_TOKENS} visual tokens, which ml-mgie takes for granted, got "
+            f"one with {number}; its own format is --to export"
+        )
+
+
 def _lift(inner: Path, outer: Path) -> None:
     for file in list(inner.iterdir()):
         file.rename(outer / file.name)
@@ -142,7 +162,8 @@ def _loaded(tensors: LazyTensors, dtype: StoredDtype | None) -> dict[str, Tensor
         tensor = lazy.load()
         if dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(_DTYPES[dtype])
-        if name == "emb":
+        if name == STORED_EMBEDDINGS:
             tensor = tensor[None]
-        loaded[name] = tensor.clone()
+        is_view = tensor.untyped_storage().nbytes() != tensor.nbytes  # of a table that would be written with it
+        loaded[name] = tensor.clone() if is_view else tensor
     return loaded

@@ -59,8 +59,8 @@ def require_expressive(dataset: EditDataset, split: str) -> None:
     what = "none has one" if count == len(dataset) else f"{count} have none ({listing(ids, count)})"
     raise ConfigError(
         f"data.expressive: expected an expressive instruction for each of the {len(dataset)} {split} examples, "
-        f"but {what}; make them with `mgie prepare expressive` and give its file as data.expressive=<file>, or train on "
-        "the raw words with data.expressive=instruction"
+        f"but {what}; make them with `mgie prepare expressive` and give its file as data.expressive=<file>, or train "
+        "on the raw words with data.expressive=instruction"
     )
 
 

@@ -1,0 +1,102 @@
+"""Checkpoint files that are whole or not there: written beside their place, hashed, put in place at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+DIGEST_SUFFIX = ".sha256"  # beside the file; a line that `sha256sum --check` understands
+TEMPORARY_SUFFIX = ".part"
+_BLOCK = 1 << 20  # bytes
+
+
+def write_checked(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a crash at any moment leaves the old files as they were, or the whole new one.
+
+    Args:
+        content: What ``torch.save`` takes.
+        path: Of the checkpoint; its folder is made where it is missing.
+
+    Raises:
+        OSError: The disk is full or can not be written; nothing is left of the new file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            hashing = _HashingFile(file)
+            torch.save(content, hashing)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        _write_digest(path, hashing.digest.hexdigest())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        if not path.exists():
+            digest_path(path).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is as it was written; one without a recorded hash is taken to be.
+
+    Args:
+        path: Of the checkpoint.
+
+    Returns:
+        False where the file is damaged, cut off or gone.
+    """
+    if not path.is_file():
+        return False
+    recorded = digest_path(path)
+    if not recorded.is_file():
+        return True
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return recorded.read_text(encoding="utf-8").split()[:1] == [digest.hexdigest()]
+
+
+def digest_path(path: Path) -> Path:
+    """Where the hash of a checkpoint is kept."""
+    return path.with_name(path.name + DIGEST_SUFFIX)
+
+
+def _write_digest(path: Path, digest: str) -> None:
+    target = digest_path(path)
+    temporary = target.with_name(target.name + TEMPORARY_SUFFIX)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(f"{digest}  {path.name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _HashingFile:
+    """A file that hashes what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()

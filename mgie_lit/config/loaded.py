@@ -1,0 +1,191 @@
+"""Editors with their weights, by name: runs, exports, published folders; and who writes for those that read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra.utils import instantiate
+
+from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_instruct_pix2pix
+from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
+from mgie_lit.config import build
+from mgie_lit.config.runs import CONFIG_FILE
+from mgie_lit.data.image_files import to_rgb, upright
+from mgie_lit.errors import CheckpointError, ConfigError
+from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.guides.text import TextGuide
+from mgie_lit.pipeline import MGIEPipeline, MGIEPipelineOutput
+from mgie_lit.sampling.edit import SamplingOptions, edit_images
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mgie_lit.editor import Editor
+
+OWN_TEXTS = "data"  # value of model.writer: the data set's own expressive instructions
+_MLLM_MODEL = "mgie"  # of runs that do not say which system they are, and of exports
+_PUBLISHED = "instruct_pix2pix"  # of diffusers folders
+
+
+@dataclass
+class LoadedEditor:
+    """An editor with its weights, called as `MGIEPipeline` is."""
+
+    editor: Editor
+    options: SamplingOptions
+    model: Mapping[str, Any]  # the node `model` of its run; a name alone for what is no run
+
+    @property
+    def name(self) -> str:
+        """Which system it is."""
+        return str(self.model.get("name", _MLLM_MODEL))
+
+    def to(self, device: torch.device | str) -> LoadedEditor:
+        """Move all parts, the writer too."""
+        self.editor.to(device)
+        return self
+
+    def __call__(
+        self,
+        image: Image.Image,
+        instruction: str,
+        *,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        generator: torch.Generator,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> MGIEPipelineOutput:
+        """Edit one image; the arguments are those of `MGIEPipeline`."""
+        changes: dict[str, Any] = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "image_guidance_scale": image_guidance_scale,
+        }
+        options = replace(self.options, **{key: value for key, value in changes.items() if value is not None})
+        sources = [to_rgb(upright(image))]
+        edited = edit_images(
+            self.editor, sources, [instruction], options=options, generators=[generator], on_step=on_step
+        )
+        return MGIEPipelineOutput(
+            images=[result.image for result in edited],
+            expressive_instructions=[result.expressive_instruction for result in edited],
+        )
+
+
+def load_edit_pipeline(model: str) -> MGIEPipeline | LoadedEditor:
+    """What ``mgie edit`` calls.
+
+    Args:
+        model: As for `load_trained_editor`, or anything that `MGIEPipeline` loads.
+
+    Returns:
+        A pipeline, or an editor that is called like one.
+
+    Raises:
+        CheckpointError: Nothing can be loaded there.
+        ConfigError: The system reads what a writer writes, and its run names none.
+    """
+    path = Path(model).expanduser()
+    if not (_is_run(path) or is_instruct_pix2pix(path)):
+        return build.load_pipeline(model)
+    loaded = load_trained_editor(model)
+    if isinstance(loaded.editor.guide, MLLMGuide):
+        return MGIEPipeline.from_editor(loaded.editor, loaded.options)
+    attach_writer(loaded, {}, loaded.name)
+    return loaded
+
+
+def load_trained_editor(model: str) -> LoadedEditor:
+    """An editor with its weights, of whatever system.
+
+    Args:
+        model: Run directory, ``.ckpt`` file, diffusers folder of InstructPix2Pix, or what `MGIEPipeline` loads:
+            ``tiny``, an export folder, a hub id.
+
+    Returns:
+        The editor in eval mode on the CPU, without a writer.
+
+    Raises:
+        CheckpointError: Nothing can be loaded there.
+    """
+    path = Path(model).expanduser()
+    if _is_run(path):
+        editor, config = build.load_editor(path)
+        return LoadedEditor(editor, instantiate(config.sampler.options), config.model)
+    if is_instruct_pix2pix(path):
+        return LoadedEditor(*open_instruct_pix2pix(path), {"name": _PUBLISHED})
+    pipeline = build.load_pipeline(model)
+    return LoadedEditor(pipeline.editor, pipeline.options, {"name": _MLLM_MODEL})
+
+
+def attach_writer(loaded: LoadedEditor, model: Mapping[str, Any], name: str) -> str | None:
+    """Give an editor that reads expressive instructions who writes them.
+
+    Args:
+        loaded: Its guide is changed in place.
+        model: The node ``model`` of the evaluation; what it says goes before what the run of ``loaded`` says.
+        name: Of the system, for messages.
+
+    Returns:
+        Where the writer comes from; None where the system needs none.
+
+    Raises:
+        ConfigError: A writer is missing, or given to a system that has no use for one.
+        CheckpointError: The writer can not be loaded, or sees what it should not (or does not what it should).
+    """
+    guide = loaded.editor.guide
+    writer = model.get("writer") or loaded.model.get("writer")
+    if not isinstance(guide, TextGuide) or not guide.prompt.needs_expressive:
+        if model.get("writer") is not None:
+            raise ConfigError(f"model.writer: expected none, {name} writes or reads its own words; leave it out")
+        return None
+    if writer is None:
+        raise ConfigError(
+            f"model.writer: {name} reads expressive instructions, expected who writes them, got none; name a trained "
+            f"model with model.writer=<run>, or evaluate on the data set's own texts with model.writer={OWN_TEXTS}"
+        )
+    if writer == OWN_TEXTS:
+        return str(writer)
+    sees_image = model.get("writer_sees_image", loaded.model.get("writer_sees_image"))
+    guide.writer = _load_writer(str(writer), sees_image=sees_image)
+    return str(writer)
+
+
+def _load_writer(source: str, *, sees_image: bool | None) -> MLLMGuide:
+    guide = load_trained_editor(source).editor.guide
+    wanted = {True: "model=mgie", False: "model=lgie", None: "model=mgie or model=lgie"}[sees_image]
+    if not isinstance(guide, MLLMGuide) or (sees_image is not None and guide.sees_image != sees_image):
+        got = type(guide).__name__ if not isinstance(guide, MLLMGuide) else "one that "
+        got += "" if not isinstance(guide, MLLMGuide) else ("sees the image" if guide.sees_image else "sees no image")
+        raise CheckpointError(f"model.writer: expected a run of {wanted}, got {got} in {source}")
+    return guide
+
+
+def describe_weights(key: str, model: str) -> dict[str, object]:
+    """Which weights a name stood for: the file, its step and its hash, where it is a run's.
+
+    Args:
+        key: What the weights are for, ``checkpoint`` or ``writer``.
+        model: As for `load_trained_editor`.
+
+    Returns:
+        Plain values for ``metrics.json``.
+    """
+    path = Path(model).expanduser()
+    if not _is_run(path):
+        return {key: model}
+    file = find_checkpoint(path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    step = int(load_checkpoint(file)["global_step"])
+    prefix = "" if key == "checkpoint" else f"{key}_"
+    return {key: model, f"{prefix}file": str(file), f"{prefix}global_step": step, f"{prefix}sha256": digest}
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_file() or (path / CONFIG_FILE).is_file()

@@ -1,0 +1,1 @@
+"""What a training would need, before it runs: environment, parameters, memory, time, files."""

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mgie_lit.checkpoints import integrity
+from mgie_lit.checkpoints.integrity import is_whole, write_checked
+from mgie_lit.checkpoints.runs import find_checkpoint
+from mgie_lit.errors import CheckpointError
+
+CONTENT = {"state_dict": {"editor.a": torch.arange(999.0)}, "global_step": 7, "mgie_config": {"seed": 0}}
+
+
+def test_what_is_written_comes_back_and_its_hash_is_the_system_s(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "a.ckpt"
+    write_checked(CONTENT, path)
+    assert torch.equal(torch.load(path, weights_only=True)["state_dict"]["editor.a"], torch.arange(999.0))
+    assert is_whole(path)
+    assert {file.name for file in path.parent.iterdir()} == {"a.ckpt", "a.ckpt.sha256"}
+    subprocess.run(["sha256sum", "--check", "a.ckpt.sha256"], cwd=path.parent, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data[:50] + b"x" + data[51:], lambda _: b""])
+def test_any_change_is_seen(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_checked(CONTENT, path)
+    path.write_bytes(spoil(path.read_bytes()))
+    assert not is_whole(path)
+
+
+def test_a_file_without_a_hash_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save(CONTENT, path)
+    assert is_whole(path)
+    assert not is_whole(tmp_path / "b.ckpt")
+
+
+@pytest.mark.faults
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.ckpt"
+    write_checked(CONTENT, path)
+
+    def full(*_: Any) -> None:  # noqa: ANN401
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(integrity.torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_checked({**CONTENT, "global_step": 8}, path)
+    with pytest.raises(OSError, match="No space left"):
+        write_checked(CONTENT, tmp_path / "b.ckpt")
+    assert is_whole(path)
+    assert torch.load(path, weights_only=True)["global_step"] == 7
+    assert {file.name for file in tmp_path.iterdir()} == {"a.ckpt", "a.ckpt.sha256"}
+
+
+def run_with(tmp_path: Path, *steps: int) -> list[Path]:
+    files = [tmp_path / "checkpoints" / f"step-{step}.ckpt" for step in steps]
+    for file in files:
+        write_checked(CONTENT, file)
+    return files
+
+
+@pytest.mark.faults
+def test_the_last_whole_one_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = run_with(tmp_path, 1, 2, 3)
+    assert find_checkpoint(tmp_path) == files[2]
+    files[2].write_bytes(files[2].read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert find_checkpoint(tmp_path) == files[1]
+    assert "step-3.ckpt is damaged" in caplog.text
+
+
+@pytest.mark.faults
+def test_none_is_whole(tmp_path: Path) -> None:
+    for file in run_with(tmp_path, 1, 2):
+        file.write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match=r"expected a whole checkpoint, all 2 in checkpoints are damaged: step-2"):
+        find_checkpoint(tmp_path)
+
+
+@pytest.mark.faults
+def test_a_damaged_file_that_was_named(tmp_path: Path) -> None:
+    (file,) = run_with(tmp_path, 1)
+    file.write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match=r"step-1.ckpt: expected the file as it was written.*earlier checkpoint"):
+        find_checkpoint(file)
