@@ -209,7 +209,7 @@ def load_tokenizer(source: str, num_visual_tokens: int = NUM_VISUAL_TOKENS) -> P
     """The tokenizer of a folder or hub id, or ``small`` from the package, with image and visual tokens added.
 
     Args:
-        source: ``small``, a folder with tokenizer files, or a hub id.
+        source: ``small``, a folder with tokenizer files or a sub-folder ``tokenizer`` of them, or a hub id.
         num_visual_tokens: ``[IMG]`` tokens that it has afterwards, if it had no more before.
 
     Returns:
@@ -218,7 +218,8 @@ def load_tokenizer(source: str, num_visual_tokens: int = NUM_VISUAL_TOKENS) -> P
     Raises:
         CheckpointError: No tokenizer can be read there.
     """
-    folder = SMALL_TOKENIZER_DIR if source == "small" else source
+    inside = Path(source) / "tokenizer"  # an export keeps it there
+    folder = SMALL_TOKENIZER_DIR if source == "small" else (inside if inside.is_dir() else source)
     # transformers 5 takes `"model_type": "llava"` beside it for another tokeniser, which loses the first blank
     is_bare = (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer.json").is_file()
     try:

@@ -31,6 +31,7 @@ from mgie_lit.models.initialise import redraw_linear
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.testing.tiny_models import (
+    VISION_SIZE,
     RandomDataset,
     random_batch,
     random_example,
@@ -39,6 +40,7 @@ from mgie_lit.testing.tiny_models import (
     tiny_editor,
     tiny_guide,
     tiny_kl_autoencoder,
+    tiny_mllm,
     tiny_prompt,
     tiny_unet,
 )
@@ -127,7 +129,9 @@ def test_random_conv_in_bias(on: bool, tmp_path: Path) -> None:
     pretrained.save_pretrained(tmp_path / "unet")
     tiny_kl_autoencoder().save_pretrained(tmp_path / "vae")
     editor = tiny_editor("kl")
-    config = OmegaConf.create({"size": {"start": {"mllm": None, "edit_head": None, "diffusion": str(tmp_path)}}})
+    config = OmegaConf.create(
+        {"size": {"start": {"mllm": None, "vision": None, "edit_head": None, "diffusion": str(tmp_path)}}}
+    )
     load_start(editor, editor.guide, config, Faults(random_conv_in_bias=on))  # type: ignore[arg-type]
     assert torch.equal(editor.unet.conv_in.weight[:, :4], pretrained.conv_in.weight)
     assert not editor.unet.conv_in.weight[:, 4:].any()
@@ -141,6 +145,18 @@ def test_half_vision_tower(on: bool) -> None:
     assert tower.dtype == (torch.float16 if on else torch.float32)
     features = editor.guide.mllm.image_features(torch.zeros(1, 3, 64, 64))  # type: ignore[union-attr]
     assert features.dtype == torch.float32
+
+
+def test_half_vision_tower_under_autocast() -> None:
+    """Its own type wins: a mix of both is refused by torch."""
+    mllm = tiny_mllm(3)
+    pixels = torch.randn(1, 3, VISION_SIZE, VISION_SIZE)
+    full = mllm.vision_states(pixels)
+    mllm.vision_tower.half()  # type: ignore[union-attr, no-untyped-call]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = mllm.vision_states(pixels)
+    assert half.dtype == torch.float16
+    assert torch.allclose(half.float(), full, atol=0.05)
 
 
 # -------------------------------------------------------------------------------------------------------- rows of text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
@@ -153,22 +153,27 @@ def _margins(rebuilt: Rebuilt, seen: Seen, prompt_ids: list[int], answer: list[i
 def _check_image_part(rebuilt: Rebuilt, group: str, name: str, recorded: dict[str, Tensor], table: Table) -> None:
     """Sampling alone, on the picture and the condition of other cases."""
     bundle = rebuilt.bundle
-    case, cases = bundle.cases[name], bundle.cases
-    named = sorted(
-        (other for other in cases if other in str(case.get("embeddings"))), key=str(case.get("embeddings")).find
-    )
-    tensors = {other: bundle.case_tensors(other) for other in named}
-    text = next((found["emb"] for found in tensors.values() if "emb" in found), None)
-    null = next((found["NULL"] for found in reversed(tensors.values()) if "NULL" in found), None)
+    case = bundle.cases[name]
+    named = _named_cases(str(case.get("embeddings")), bundle.cases)
+    if not named:
+        raise NotRecorded(f"the case whose condition {name} takes")
+    text, null = (bundle.case_tensors(other).get(key) for other, key in ((named[0], "emb"), (named[-1], "NULL")))
     picture = _picture_of(rebuilt, case.get("image"))
     if text is None or null is None or picture is None:
-        raise NotRecorded(f"picture and condition of {' and '.join(named) or 'another case'}")
+        raise NotRecorded(f"no picture, or no condition of {' and '.join(named)}")
     sampling = Sampling.of(rebuilt, case, recorded, "")
     assert sampling is not None
     condition = Condition(text=text, null=null, expressive_instructions=[""])
     with watch(rebuilt.editor) as seen, mock.patch.object(rebuilt.guide, "condition", return_value=condition):
         image = sample(rebuilt.editor, sampling, picture, "")
     check_sampling(group, sampling, seen, image, table)
+
+
+def _named_cases(words: str, cases: Iterable[str]) -> list[str]:
+    """The cases that a remark names, in its order: whose condition, and whose null condition."""
+    named = [name for name in cases if name in words]
+    longest = [name for name in named if not any(name in other and name != other for other in named)]
+    return sorted(longest, key=words.find)
 
 
 def _picture_of(rebuilt: Rebuilt, number: int | None) -> Image.Image | None:

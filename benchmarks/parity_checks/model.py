@@ -108,6 +108,8 @@ class Rebuilt:
         """Some samples of the training batch, in this order, padded to the longest of them."""
         batch, chosen = self.batch, torch.tensor(indices)
         assert batch.mllm_pixels is not None
+        assert batch.source is not None
+        assert batch.target is not None
         length = int(batch.attention_mask[chosen].any(0).nonzero().max()) + 1
         return EditBatch(
             sample_ids=[batch.sample_ids[index] for index in indices],
@@ -142,7 +144,8 @@ class Rebuilt:
                 raise NotRecorded(f"no {key} is recorded for {name}")
         ts, prob = (recorded.get(f"draw.{key}", choices.get(key)) for key in ("ts", "prob"))
         timesteps = torch.as_tensor(ts, dtype=torch.int64)
-        shape = (len(timesteps), *self.editor.latent_shape(*self.batch.source.shape[-2:]))
+        side = self.config.size.resolution
+        shape = (len(timesteps), *self.editor.latent_shape(side, side))
         noise, latent_noise = (
             recorded[f"draw.{kind}"]
             if f"draw.{kind}" in recorded

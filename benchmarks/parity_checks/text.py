@@ -40,6 +40,8 @@ def check_training_images(rebuilt: Rebuilt, table: Table) -> None:
         batch = rebuilt.collated
         if not all(map(rebuilt.has_pictures, range(len(batch)))):
             raise NotRecorded(f"no jpeg.* in {TRAIN_INPUTS}")
+        assert batch.source is not None
+        assert batch.target is not None
         for key, check, ours in (
             ("images", "pixels of the vision tower", batch.mllm_pixels),
             ("p2p_inp_u8", "source at training resolution", (batch.source + 1.0) * 127.5),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mgie_lit.cli.messages import user_message
 from mgie_lit.cli.main import INTERNAL_ERROR, USER_ERROR
+from mgie_lit.cli.messages import user_message
 
 
 def main(argv: list[str]) -> None:

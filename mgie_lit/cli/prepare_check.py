@@ -49,7 +49,7 @@ def run(overrides: list[str]) -> None:
     from mgie_lit.prepare.check.run import check
 
     config = compose_config("prepare", overrides)
-    validate_config(config, unused={"size"})
+    validate_config(config, unused={"size", "expressive"})
     options = config.check
     also = check_also_excluded(list(options.also_exclude))
     findings_path, exclude_path = (Path(options.dir) / name for name in (FINDINGS_FILE, EXCLUDE_FILE))

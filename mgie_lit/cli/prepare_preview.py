@@ -22,7 +22,7 @@ def run(overrides: list[str]) -> None:
     from mgie_lit.prepare.preview import write_preview
 
     config = compose_config("prepare", overrides)
-    validate_config(config, unused={"size"})
+    validate_config(config, unused={"size", "expressive"})
     path = Path(config.preview.path)
     if path.exists():
         raise ConfigError(f"preview.path: expected a new file, but {path} exists; choose another with preview.path=")

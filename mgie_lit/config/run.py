@@ -31,7 +31,6 @@ from mgie_lit.config.runs import (
     write_run_files,
 )
 from mgie_lit.config.systems import check_sources, check_trains, start_from_editor
-from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
     import lightning

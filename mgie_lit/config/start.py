@@ -53,7 +53,7 @@ def load_start(editor: Editor, guide: nn.Module, config: DictConfig, faults: Fau
     if mllm is not None and start.mllm is not None:
         _allocate(mllm)
         draw_tables(mllm.language_model)  # rows of tokens that the folder does not know
-        load_mllm(mllm, start.mllm)
+        load_mllm(mllm, start.mllm, vision=start.vision)
     if edit_head is not None and start.edit_head is not None:
         load_edit_head(edit_head, start.edit_head)
     if text_encoder is not None and start.diffusion is not None:

@@ -44,6 +44,9 @@ class Journal:
     def __enter__(self) -> Self:
         """Open the file and keep other processes out of it.
 
+        Returns:
+            Itself.
+
         Raises:
             ConfigError: Another process is writing it.
         """

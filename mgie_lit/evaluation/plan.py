@@ -139,7 +139,10 @@ class EvaluationPlan:
         first = table[table["seed"] == self.work.seeds[0]]
         if not self.work.save_images:
             return
-        rows = [_saved_grid_row(self.out_dir, first.iloc[index].to_dict()) for index in spread(len(first), GRID_ROWS)]
+        rows = [
+            _saved_grid_row(self.out_dir, dict(zip(first.columns, first.iloc[index], strict=True)))
+            for index in spread(len(first), GRID_ROWS)
+        ]
         write_whole(self.out_dir / GRID_FILE, comparison_grid(rows).save)
 
 
@@ -224,8 +227,8 @@ def _check_settings(out_dir: Path, seeds: Sequence[int], batch_size: int, metric
         raise ConfigError(f"batch_size: expected at least 1, got {batch_size}")
     if not metrics:
         raise ConfigError(
-            "metrics: expected at least one metric, got none; e.g. metrics=pixel (mgie_paper has none for other data than "
-            "evr, gier, ma5k and magicbrush)"
+            "metrics: expected at least one metric, got none; e.g. metrics=pixel (mgie_paper has none for other data "
+            "than evr, gier, ma5k and magicbrush)"
         )
 
 

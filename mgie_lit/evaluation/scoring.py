@@ -56,7 +56,13 @@ class Scorer:
         self.image_metrics = {name: metric for name, metric in metrics.items() if metric.scores_images}
 
     def copies(self, examples: Sequence[EditExample]) -> list[Scores]:
-        """Scores of the sources in place of edits, an example each.
+        """Scores of the sources in place of edits.
+
+        Args:
+            examples: With a target.
+
+        Returns:
+            An example each, in order; image metrics only.
 
         Raises:
             DataError: An example has no target.

@@ -187,10 +187,7 @@ def _columns(values: NDArray[np.float64], ends: NDArray[np.float64]) -> list[dic
 def _groups(table: pd.DataFrame, attribute: str, metric_names: Sequence[str]) -> dict[str, object]:
     """Means of metrics and copies for each value of an attribute."""
     names = [column for name in metric_names for column in (name, COPY_PREFIX + name) if column in table]
-    return {
-        str(value): plain_means(rows, names)
-        for value, rows in table.groupby(attribute, sort=True)
-    }
+    return {str(value): plain_means(rows, names) for value, rows in table.groupby(attribute, sort=True)}
 
 
 def _is_grouping(column: pd.Series) -> bool:

@@ -61,7 +61,7 @@ def _ordered(session: str, places: Sequence[tuple[int, int]]) -> Unit:
     turns = sorted(turn for turn, _ in places)
     if turns != list(range(1, len(turns) + 1)) and not session.startswith("\0"):
         raise DataError(
-            f"turns: expected turns 1, 2, ... of session {session} for a chain, got {', '.join(map(str, turns))}; evaluate "
-            "whole sessions (data.num_examples may cut one), or use turns=given"
+            f"turns: expected turns 1, 2, ... of session {session} for a chain, got {', '.join(map(str, turns))}; "
+            "evaluate whole sessions (data.num_examples may cut one), or use turns=given"
         )
     return tuple(index for _, index in sorted(places))

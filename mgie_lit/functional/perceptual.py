@@ -30,9 +30,7 @@ def scale_pixels(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     return (2.0 * images - 1.0 - shift) / scale
 
 
-def lpips_distance(
-    preds: Sequence[Tensor], target: Sequence[Tensor], heads: Sequence[Tensor]
-) -> Float[Tensor, " B"]:
+def lpips_distance(preds: Sequence[Tensor], target: Sequence[Tensor], heads: Sequence[Tensor]) -> Float[Tensor, " B"]:
     """Sum over layers of the mean weighted squared difference of unit feature vectors.
 
     Args:

@@ -58,7 +58,7 @@ class TextPrompt:
 
     def ids(self, text: str) -> list[int]:
         """Ids of a text, ``max_length`` of them; the first text that is cut is logged, all are counted."""
-        words = self.tokenizer.encode(text, add_special_tokens=False)
+        words = self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
         room = self.max_length - 2
         if len(words) > room:
             self._count_cut(text, len(words), room)

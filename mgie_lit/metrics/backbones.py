@@ -76,7 +76,9 @@ def load_backbone(net: str, source: str | None) -> Backbone:
     if net not in NETS:
         raise ConfigError(f"lpips.net: expected one of {', '.join(NETS)}, got {net!r}")
     if source is None:
-        raise ConfigError(f"{KEY}: expected a file or folder with the ImageNet weights of {net}, got nothing; {_remedy(net)}")
+        raise ConfigError(
+            f"{KEY}: expected a file or folder with the ImageNet weights of {net}, got nothing; {_remedy(net)}"
+        )
     path = _find_file(Path(source).expanduser(), net)
     try:
         tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -154,7 +156,8 @@ def _check_tensors(tensors: object, backbone: Backbone, path: Path, net: str) ->
         shape = tuple(given[name].shape) if isinstance(given.get(name), Tensor) else "none"
         if shape != tuple(wanted.shape):
             raise CheckpointError(
-                f"{KEY}: expected {name} of shape {tuple(wanted.shape)} for {net} in {path}, got {shape}; {_remedy(net)}"
+                f"{KEY}: expected {name} of shape {tuple(wanted.shape)} for {net} in {path}, got {shape}; "
+                f"{_remedy(net)}"
             )
 
 

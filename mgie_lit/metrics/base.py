@@ -11,7 +11,6 @@ from torchmetrics import Metric
 
 from mgie_lit.metrics.inputs import AVAILABLE, READS_PREDICTED_IMAGE
 
-
 _STEPS = (2**20, 2**60)  # a score is added up as `coarse / 2^20 + fine / 2^60`
 
 

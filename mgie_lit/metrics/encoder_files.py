@@ -56,11 +56,18 @@ class EncoderParts:
     preprocess: _FolderPreprocessing | Preprocessing
     config: PretrainedConfig
     recent: dict[str, tuple[list[Image.Image], Tensor]] = field(default_factory=dict)  # images encoded last
+    hashes: dict[tuple[str, ...], str] = field(default_factory=dict)  # of the weights, by the prefixes of their names
 
     @property
     def model_type(self) -> str:
         """As in config.json."""
         return str(self.config.model_type)
+
+    def weights_hash(self, prefixes: tuple[str, ...]) -> str:
+        """As :func:`hash_weights`, once a process."""
+        if prefixes not in self.hashes:
+            self.hashes[prefixes] = hash_weights(self.model, prefixes)
+        return self.hashes[prefixes]
 
     @property
     def commit(self) -> str | None:

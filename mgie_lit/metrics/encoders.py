@@ -17,7 +17,6 @@ from mgie_lit.metrics.encoder_files import (
     EncoderParts,
     check_folder,
     from_pretrained,
-    hash_weights,
     input_side,
     load_parts,
     load_tokenizer,
@@ -128,19 +127,19 @@ class TransformersEncoder(ABC):
             ConfigError: As :meth:`encode`.
             CheckpointError: As :meth:`encode`.
         """
-        return self._describe(self.feature, self._weights_hash) | {"preprocessing": self._parts.preprocess.describe()}
+        return self._describe(self.feature, self.weight_prefixes) | {"preprocessing": self._parts.preprocess.describe()}
 
     def _encode(self, images: Sequence[Image.Image]) -> Tensor:
         pixels = self._parts.preprocess.pixels(images)
         with torch.no_grad():
             return self.features(self._parts.model, pixels.to(self.device)).float().cpu()
 
-    def _describe(self, feature: str, weights_hash: str) -> dict[str, object]:
+    def _describe(self, feature: str, prefixes: tuple[str, ...]) -> dict[str, object]:
         identity: dict[str, object] = {
             "source": str(self.source),
             "model_type": self._parts.model_type,
             "feature": feature,
-            "weights_sha256": weights_hash,
+            "weights_sha256": self._parts.weights_hash(prefixes),
         }
         return identity | ({"commit": self._parts.commit} if self._parts.commit else {})
 
@@ -151,10 +150,6 @@ class TransformersEncoder(ABC):
     @cached_property
     def _parts(self) -> EncoderParts:
         return load_parts(self._kind, self._checked_source(), self.device, self.preprocessing)
-
-    @cached_property
-    def _weights_hash(self) -> str:
-        return hash_weights(self._parts.model, self.weight_prefixes)
 
     def _checked_source(self) -> str:
         given = None if self.source is None else str(self.source)
@@ -239,7 +234,7 @@ class ClipEncoder(TransformersEncoder):
 
     def text_identity(self) -> dict[str, object]:
         """What the features of texts depend on: as :meth:`identity`, for the text tower."""
-        return self._describe(self.text_feature, hash_weights(self._parts.model, self.text_prefixes))
+        return self._describe(self.text_feature, self.text_prefixes)
 
 
 class DinoEncoder(TransformersEncoder):

@@ -40,7 +40,9 @@ class LPIPS(SampleMetric):
         if min(preds.shape[-2:]) < SMALLEST_SIDE[self.net]:
             return torch.full((len(preds),), torch.nan)
         heads = [head.to(self.run_on) for head in load_heads(self.net)]
-        pairs = zip(preds.split(1), target.split(1), strict=True)  # one by one: the layers of large images are large
+        pairs = zip(
+            preds.unsqueeze(1), target.unsqueeze(1), strict=True
+        )  # one by one: the layers of large images are large
         with torch.no_grad():
             scores = [
                 lpips_distance(backbone(one.to(self.run_on)), backbone(other.to(self.run_on)), heads)

@@ -58,7 +58,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Shell patterns of parameters that nothing depends on: the tower above the layer that is projected."""
         if self.vision_tower is None:
             return []
-        num_layers = cast("int", self.vision_tower.config.num_hidden_layers)
+        num_layers = self.vision_tower.config.num_hidden_layers
         last = self.vision_layer % (num_layers + 1)  # hidden state 0 is what enters the first layer
         layers = [f"vision_tower.*layers.{index}.*" for index in range(last, num_layers)]
         return ["vision_tower.*post_layernorm.*", *layers]
@@ -91,7 +91,12 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """What the projector takes: the tower's states of the patches, ``(B, N, E)``; the class position is dropped."""
         if self.vision_tower is None:
             raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
-        states = self.vision_tower(pixels.to(self.vision_tower.dtype), output_hidden_states=True).hidden_states
+        device, dtype = pixels.device.type, self.vision_tower.dtype
+        is_mixed = torch.is_autocast_enabled(device) and dtype != torch.float16
+        with torch.autocast(
+            device, enabled=is_mixed
+        ):  # a half tower computes in its own type (faults.half_vision_tower)
+            states = self.vision_tower(pixels.to(dtype), output_hidden_states=True).hidden_states
         patches: Tensor = states[self.vision_layer][:, 1:]
         return patches
 

@@ -57,8 +57,8 @@ class Encoder:
             known = ", ".join(["32-true", *_AUTOCAST, *_WEIGHTS])
             raise ConfigError(f"trainer.precision: expected one of {known} for a cache, got {precision}")
         dtype = _WEIGHTS.get(self.precision)
-        self.autoencoder: Any = editor.autoencoder
-        self.autoencoder.to(device, dtype)
+        autoencoder: Any = editor.autoencoder
+        self.autoencoder = autoencoder.to(device, dtype)
         self.mllm: Any = getattr(editor.guide, "mllm", None)
         if self.mllm is not None and self.mllm.vision_tower is not None:
             self.mllm.vision_tower.to(device, dtype)

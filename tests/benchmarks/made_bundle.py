@@ -33,7 +33,7 @@ from mgie_lit.checkpoints.names.reference import reference_name
 from mgie_lit.config.build import build_editor
 from mgie_lit.types import Condition
 
-SEED, RESOLUTION, CUT = 77, 64, 92
+SEED, RESOLUTION, CUT = 77, 64, 95
 TEXTS = [
     ["say \"cheese\", it's  2 o'clock", "A naïve café with 12 dogs — and a cat."],
     ["x", "Dark."],

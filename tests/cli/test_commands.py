@@ -11,6 +11,7 @@ import pytest
 from omegaconf import DictConfig
 
 from mgie_lit.cli.main import main
+from mgie_lit.cli.prepare import STEPS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -78,8 +79,8 @@ class TestPrepare:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "mgie prepare: error: expected preview, got nothing; see --help\n"),
-            (["shards"], "mgie prepare: error: expected preview, got shards; see --help\n"),
+            ([], f"mgie prepare: error: expected {', '.join(STEPS)}, got nothing; see --help\n"),
+            (["shreds"], f"mgie prepare: error: expected {', '.join(STEPS)}, got shreds; see --help\n"),
             (["preview", "preview.cuont=1"], "preview.cuont=1: no such key; did you mean preview.count?"),
             (["preview", "preview.count=0"], "preview.count: expected a whole number >= 1, got 0"),
             (["preview", "preview.path=there.png"], "preview.path: expected a new file, but there.png exists"),

@@ -37,7 +37,9 @@ def owners_of(option: Path) -> list[str]:
 
 def composed(option: Path, primary: str) -> DictConfig:
     """The whole config of a command with one option chosen, as a user would get it."""
-    group, name = option.parts[0], option.with_suffix("").relative_to(option.parts[0]).as_posix()
+    # a folder in conf/metrics only gathers options of one group; elsewhere a folder is a group
+    group = "metrics" if option.parts[0] == "metrics" else option.parent.as_posix()
+    name = option.with_suffix("").relative_to(group).as_posix()
     return compose_config(primary, [f"{group}={name}", *NEEDED.get(option.as_posix(), [])])
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mgie_lit.metrics.base import SampleMetric
+    from tests.evaluation.conftest import ToyDataset
 
 FEW = Bootstrap(num_draws=50)
 
@@ -51,9 +52,7 @@ def test_files_and_keys_of_an_evaluation(
         bootstrap=FEW,
     )
     written = json.loads((out_dir / "metrics.json").read_text())
-    assert set(written) == {
-        *("metrics", "copy", "paired_vs_copy", "groups", "spread", "turns", "protocol", "source")
-    }
+    assert set(written) == {*("metrics", "copy", "paired_vs_copy", "groups", "spread", "turns", "protocol", "source")}
     assert written["metrics"] == result["metrics"]
     assert set(written["metrics"]) == {"l1", "ssim", "psnr", "expressive_exact"}
     assert set(written["metrics"]["l1"]) == {"mean", "ci_low", "ci_high", "n"}
@@ -197,7 +196,9 @@ def test_data_set_that_repeats_a_row_is_an_error(make_dataset: Callable[..., Any
         def __getitem__(self, index: int) -> EditExample:
             return self.examples[0]
 
-    with pytest.raises(DataError, match="data: expected the example at index 1 to have the id s1, got s0; the data set"):
+    with pytest.raises(
+        DataError, match="data: expected the example at index 1 to have the id s1, got s0; the data set"
+    ):
         evaluate(copy_source, Repeats(make_dataset(1, 2).examples), {"l1": L1()}, out_dir=tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 
@@ -282,7 +283,7 @@ def test_predictions_of_several_seeds(
         assert again[part] == first[part]
 
 
-def sessions(make_dataset: Callable[..., Any]) -> Any:
+def sessions(make_dataset: Callable[..., Any]) -> ToyDataset:
     """Two chats of three turns and of one, and a turn that stands alone; not in order."""
     dataset = make_dataset(10, 20, 30, 40, 50)
     for index, (session, turn) in enumerate([("a", 1), ("b", 1), ("a", 3), ("", 1), ("a", 2)]):
@@ -344,7 +345,9 @@ def test_evaluation_goes_on_where_it_was_killed(make_dataset: Callable[..., Any]
     with pytest.raises(ConfigError, match=rf"paths.run_dir: .* interrupted; name another folder, or .*resume={half}"):
         evaluate(Brighten(), sessions(make_dataset), metrics(), out_dir=half, **settings)
     with pytest.raises(ConfigError, match=r"resume: expected the evaluation as it was begun in .*, but seeds changed"):
-        evaluate(Brighten(), sessions(make_dataset), metrics(), out_dir=half, resume=True, **settings | {"seeds": (0, 3)})
+        evaluate(
+            Brighten(), sessions(make_dataset), metrics(), out_dir=half, resume=True, **settings | {"seeds": (0, 3)}
+        )
     rest = Brighten()
     resumed: Any = evaluate(rest, sessions(make_dataset), metrics(), out_dir=half, resume=True, **settings)
     assert not set(rest.seen) & set(stopped.seen)

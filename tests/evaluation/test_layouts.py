@@ -61,7 +61,7 @@ def test_faults_are_named_by_their_files(both: Path) -> None:
 
 
 def test_ids_without_a_turn_do_not_fit(both: Path) -> None:
-    with pytest.raises(ConfigError, match="expected ids <session>-<turn> for magicbrush, .* got 'cat'; use"):
+    with pytest.raises(ConfigError, match=r"expected ids <session>-<turn> for magicbrush, .* got 'cat'; use"):
         PredictionFolder(both, layout="magicbrush").check(["cat"])
 
 
@@ -72,7 +72,10 @@ def test_magicbrush_has_one_edit_a_turn() -> None:
 
 @pytest.mark.parametrize(
     ("layout", "turns", "message"),
-    [("coco", "given", "predictions_layout: expected one of ids, magicbrush, got 'coco'"), ("ids", "all", "turns: exp")],
+    [
+        ("coco", "given", "predictions_layout: expected one of ids, magicbrush, got 'coco'"),
+        ("ids", "all", "turns: exp"),
+    ],
 )
 def test_unknown_names_are_refused(layout: str, turns: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -85,7 +88,7 @@ def test_folders_of_further_seeds(tmp_path: Path) -> None:
     for name in ("a.png", "seed-5/a.png", "seed-5/b.png", "seed-6/a.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     PredictionFolder(tmp_path).check(["a"])
-    with pytest.raises(DataError, match="1 missing: b; .*|2 missing: b"):
+    with pytest.raises(DataError, match=r"1 missing: b; .*|2 missing: b"):
         PredictionFolder(tmp_path, seeds=(4, 5)).check(["a", "b"])
     with pytest.raises(DataError, match="got: 1 extra: seed-5/b;"):
         PredictionFolder(tmp_path, seeds=(4, 5)).check(["a"])
@@ -97,5 +100,5 @@ def test_damaged_png_is_found_without_decoding_it(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
-    with pytest.raises(DataError, match="1 unreadable: .*a.png: expected a whole image"):
+    with pytest.raises(DataError, match=r"1 unreadable: .*a.png: expected a whole image"):
         PredictionFolder(tmp_path).check(["a"])

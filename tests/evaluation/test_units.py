@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mgie_lit.types import EditExample
+    from tests.evaluation.conftest import ToyDataset
 
 
 @dataclass
@@ -20,7 +21,7 @@ class Place:
     turn: int
 
 
-def with_turns(make_dataset: Callable[..., Any], *places: tuple[str, int]) -> Any:
+def with_turns(make_dataset: Callable[..., Any], *places: tuple[str, int]) -> ToyDataset:
     dataset = make_dataset(*range(len(places)))
     for index, (session, turn) in enumerate(places):
         dataset.examples[index] = replace(dataset.examples[index], session_id=session, turn=turn)
@@ -51,5 +52,7 @@ def test_rows_are_read_in_place_of_images(make_dataset: Callable[..., Any]) -> N
 def test_sessions_have_to_be_whole(make_dataset: Callable[..., Any], turns: tuple[int, int]) -> None:
     dataset = with_turns(make_dataset, *(("a", turn) for turn in turns))
     found = ", ".join(map(str, turns))
-    with pytest.raises(DataError, match=rf"turns: expected turns 1, 2, ... of session a for a chain, got {found}; eval"):
+    with pytest.raises(
+        DataError, match=rf"turns: expected turns 1, 2, ... of session a for a chain, got {found}; eval"
+    ):
         make_units(dataset, "chain")

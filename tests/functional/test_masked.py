@@ -26,9 +26,7 @@ def images(count: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("masked", "plain"), PAIRS)
-def test_a_region_of_everything_is_the_whole_image(
-    masked: Callable[..., Tensor], plain: Callable[..., Tensor]
-) -> None:
+def test_a_region_of_everything_is_the_whole_image(masked: Callable[..., Tensor], plain: Callable[..., Tensor]) -> None:
     preds, target, region = images()
     torch.testing.assert_close(masked(preds, target, torch.ones_like(region)), plain(preds, target))
 

@@ -27,7 +27,7 @@ def test_equal_features_have_no_distance() -> None:
 
 @pytest.mark.parametrize("heads", [[], [torch.ones(4)], [torch.ones(3), torch.ones(3)]])
 def test_layers_have_to_agree(heads: list[torch.Tensor]) -> None:
-    with pytest.raises(ValueError, match="lpips: expected features of one shape and a head .* a layer, got preds"):
+    with pytest.raises(ValueError, match=r"lpips: expected features of one shape and a head .* a layer, got preds"):
         lpips_distance([torch.rand(1, 3, 2, 2)], [torch.rand(1, 3, 2, 2)], heads)
 
 

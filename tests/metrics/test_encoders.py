@@ -255,7 +255,9 @@ def test_long_captions_are_cut_or_refused(talking_clip_dir: Path) -> None:
 
 
 def test_captions_need_a_tokenizer(clip_dir: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"encoders.clip: expected tokenizer.json, or vocab.json and merges.txt, in"):
+    with pytest.raises(
+        CheckpointError, match=r"encoders.clip: expected tokenizer.json, or vocab.json and merges.txt, in"
+    ):
         ClipEncoder(clip_dir).encode_texts(["a"], truncate=True)
 
 

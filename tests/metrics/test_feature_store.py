@@ -80,7 +80,12 @@ def test_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_content_is_pixels_mode_and_size() -> None:
-    images = [Image.new("RGB", (2, 3)), Image.new("RGB", (3, 2)), Image.new("RGB", (2, 3), "red"), Image.new("L", (6, 3))]
+    images = [
+        Image.new("RGB", (2, 3)),
+        Image.new("RGB", (3, 2)),
+        Image.new("RGB", (2, 3), "red"),
+        Image.new("L", (6, 3)),
+    ]
     assert len(set(content_keys(images))) == 4
     assert content_key(images[0].copy()) == content_key(images[0])
 

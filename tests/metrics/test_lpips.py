@@ -86,7 +86,9 @@ def test_heads_come_with_torchmetrics() -> None:
 
 def test_missing_heads_are_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(backbones, "files", lambda package: tmp_path)
-    with pytest.raises(CheckpointError, match="lpips: expected the heads of alex in .* install torchmetrics 1.4 to 1.9"):
+    with pytest.raises(
+        CheckpointError, match=r"lpips: expected the heads of alex in .* install torchmetrics 1.4 to 1.9"
+    ):
         load_heads("alex")
 
 
@@ -96,7 +98,7 @@ REMEDY = r"fetch alexnet-owt-7be5be79.pth from https://download.pytorch.org/mode
 def test_no_source_says_which_file_from_where() -> None:
     with pytest.raises(ConfigError, match=rf"encoders.lpips: expected a file or folder .* got nothing; {REMEDY}"):
         LPIPS().describe()
-    with pytest.raises(ConfigError, match="lpips.net: expected one of alex, vgg, got 'squeeze'"):
+    with pytest.raises(ConfigError, match=r"lpips.net: expected one of alex, vgg, got 'squeeze'"):
         LPIPS("x", net="squeeze").describe()
 
 
@@ -111,5 +113,5 @@ def test_other_files_are_refused(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected features.0.weight of shape \(64, 3, 11, 11\) .* got none"):
         LPIPS(tmp_path / "list.pth").describe()
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(CheckpointError, match="encoders.lpips: .*text.pth can not be loaded"):
+    with pytest.raises(CheckpointError, match=r"encoders.lpips: .*text.pth can not be loaded"):
         LPIPS(tmp_path / "text.pth").describe()

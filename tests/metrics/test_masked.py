@@ -8,9 +8,7 @@ from PIL import Image
 from mgie_lit.metrics import masked
 from mgie_lit.metrics.masked import L1Inside, L1Outside, MaskedMetric, PSNROutside, SSIMInside, SSIMOutside
 
-KINDS = [
-    getattr(masked, name + side) for name in ("L1", "L2", "PSNR", "SSIM") for side in ("Inside", "Outside")
-]
+KINDS = [getattr(masked, name + side) for name in ("L1", "L2", "PSNR", "SSIM") for side in ("Inside", "Outside")]
 
 
 def half_mask(width: int = 20, height: int = 16) -> Image.Image:

@@ -74,7 +74,7 @@ def shorter_side(image: Image.Image, size: int) -> Image.Image:
 
 
 def centre(image: Image.Image, side: int) -> Image.Image:
-    left, top = int(round((image.width - side) / 2.0)), int(round((image.height - side) / 2.0))
+    left, top = round((image.width - side) / 2.0), round((image.height - side) / 2.0)
     return image.crop((left, top, left + side, top + side))
 
 

@@ -159,6 +159,18 @@ class FileReader(Dataset[EditExample]):
         """The annotation of the example at ``index``; no image is opened."""
         return self._row_at(self._position(index))
 
+    def texts(self, index: int) -> tuple[str, str | None]:
+        """Instruction and expressive instruction of the example at ``index``; no image is opened."""
+        position = self._position(index)
+        expressive = self._expressive.table["expressive_instruction"][position].as_py()
+        return row_at(self._rows.table, position).instruction, expressive
+
+    def image_files(self, index: int) -> tuple[Path, ...]:
+        """Files of source and target of the example at ``index``; none where they do not lie in files of their own."""
+        row = self.row(index)
+        files = tuple(self.image_dir / name for name in (row.source, row.target) if name is not None)
+        return files if all(file.is_file() for file in files) else ()
+
     def __getitem__(self, index: int) -> EditExample:
         """Open the example at ``index``.
 
