@@ -4,6 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 JOBS   ?= 2
 SHORT  ?=
+GOLDEN ?=
 
 BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.stamp
@@ -51,5 +52,7 @@ test-all: setup  ## Every test, the slow ones too
 test-faults: setup  ## Only the tests of error messages and broken files
 	$(PYTEST) -m faults
 
-bench: setup  ## Every *.py in benchmarks/
-	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
+bench: setup  ## Every *.py in benchmarks/ (GOLDEN=DIR: parity with a recording, too)
+	@set -e; for script in $(filter-out benchmarks/parity.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script ; done
+	$(if $(GOLDEN),$(BIN)/python benchmarks/parity.py --golden $(GOLDEN),@echo "== benchmarks/parity.py: skipped, give a recording with GOLDEN=DIR")

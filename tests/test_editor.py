@@ -95,10 +95,11 @@ def test_dropout_takes_text_and_image_from_the_samples_that_are_drawn(
 
 def test_loss_is_the_weighted_sum(batch: EditBatch, draws: EditDraws) -> None:
     editor = tiny_editor("kl", align=True)
-    losses = editor.losses(batch, draws, Objective(loss_edit_weight=0.25, loss_align_weight=3.0))
+    weights = {"loss_edit_weight": 0.25, "loss_lm_weight": 0.5, "loss_align_weight": 3.0}
+    losses = editor.losses(batch, draws, Objective(**weights))
     assert losses.loss_lm is not None
     assert losses.loss_align is not None
-    assert torch.allclose(losses.loss, losses.loss_lm + 0.25 * losses.loss_edit + 3.0 * losses.loss_align)
+    assert torch.allclose(losses.loss, 0.5 * losses.loss_lm + 0.25 * losses.loss_edit + 3.0 * losses.loss_align)
 
 
 def test_defaults_are_the_paper_s(editor: Editor, batch: EditBatch, draws: EditDraws) -> None:

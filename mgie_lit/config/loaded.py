@@ -158,13 +158,15 @@ def attach_writer(loaded: LoadedEditor, model: Mapping[str, Any], name: str) -> 
 
 
 def _load_writer(source: str, *, sees_image: bool | None) -> MLLMGuide:
-    guide = load_trained_editor(source).editor.guide
+    loaded = load_trained_editor(source)
+    guide = loaded.editor.guide
+    if isinstance(guide, MLLMGuide) and sees_image in (None, guide.sees_image):
+        return guide
     wanted = {True: "model=mgie", False: "model=lgie", None: "model=mgie or model=lgie"}[sees_image]
-    if not isinstance(guide, MLLMGuide) or (sees_image is not None and guide.sees_image != sees_image):
-        got = type(guide).__name__ if not isinstance(guide, MLLMGuide) else "one that "
-        got += "" if not isinstance(guide, MLLMGuide) else ("sees the image" if guide.sees_image else "sees no image")
-        raise CheckpointError(f"model.writer: expected a run of {wanted}, got {got} in {source}")
-    return guide
+    eyes = f", which sees {'the' if guide.sees_image else 'no'} image"
+    raise CheckpointError(
+        f"model.writer: expected a run of {wanted}, got one of model={loaded.name}{eyes}, in {source}"
+    )
 
 
 def describe_weights(key: str, model: str) -> dict[str, object]:

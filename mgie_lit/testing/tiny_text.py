@@ -57,9 +57,7 @@ def tiny_text_editor(reads: Reads = "instruction", *, seed: int = 0) -> Editor:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Editor(
-            tiny_text_guide(reads), tiny_kl_autoencoder(), tiny_unet(4, 4), tiny_scheduler("epsilon")
-        ).eval()
+        return Editor(tiny_text_guide(reads), tiny_kl_autoencoder(), tiny_unet(4, 4), tiny_scheduler("epsilon")).eval()
 
 
 def write_instruct_pix2pix(folder: Path, *, seed: int = 0, scheduler: Any = None) -> Path:  # noqa: ANN401

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from omegaconf import DictConfig
 
+from mgie_lit.cli.launch import launch
 from mgie_lit.cli.main import main
 from mgie_lit.cli.prepare import STEPS
 
@@ -30,8 +31,15 @@ class TestTrainAndEval:
 
     def test_train(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         given: list[DictConfig] = []
-        put_module(monkeypatch, "mgie_lit.config.run", train=given.append)
+        launchers: list[object] = []
+
+        def train(config: DictConfig, launch: object) -> None:
+            given.append(config)
+            launchers.append(launch)
+
+        put_module(monkeypatch, "mgie_lit.config.run", train=train)
         main(["train", "seed=4"])
+        assert launchers == [launch]
         assert given[0].seed == 4
         assert capsys.readouterr().out == ""
 

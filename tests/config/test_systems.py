@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY
 from mgie_lit.config.build import build_datamodule, build_editor, build_module
@@ -96,9 +95,7 @@ class TestTraining:
             assert torch.equal(losses.loss, losses.loss_edit)
         groups = {group["name"] for group in module.make_optimizer(module.editor.named_parameters()).param_groups}
         assert groups == (
-            {"text_encoder", "unet"}
-            if model in WITH_TEXT
-            else {"embeddings", "lm_head", "mllm", "edit_head", "unet"}
+            {"text_encoder", "unet"} if model in WITH_TEXT else {"embeddings", "lm_head", "mllm", "edit_head", "unet"}
         )
 
     @pytest.mark.parametrize("model", WITH_TEXT)
@@ -107,7 +104,9 @@ class TestTraining:
         module = build_module(config, build_editor(config))
         assert module.trainable_names
         assert all(name.startswith("unet.") for name in module.trainable_names)
-        assert {name for name in module.state_dict() if ".text_encoder." in name}, "nothing else holds the random encoder"
+        assert {name for name in module.state_dict() if ".text_encoder." in name}, (
+            "nothing else holds the random encoder"
+        )
 
     def test_lgie_has_no_eyes(self) -> None:
         config = compose_config("train", ["model=lgie", "experiment=smoke"])
@@ -273,7 +272,10 @@ class TestEvaluation:
             (["checkpoint=a", "predictions=b"], r"eval: expected either checkpoint="),
             (["model=mgie"], r"expected the weights of model=mgie, got none; .* random weights are never evaluated"),
             (["model=mgie", "predictions=b"], r"predictions: expected none with model=mgie, got b"),
-            (["model=copy", "checkpoint=a"], r"checkpoint: expected none with model=copy, got a; leave one of them out"),
+            (
+                ["model=copy", "checkpoint=a"],
+                r"checkpoint: expected none with model=copy, got a; leave one of them out",
+            ),
             (["model=mgie_fz"], r"model.editor: expected one trained InstructPix2Pix for model=mgie_fz, got none"),
             (["model=mgie_fz", "model.editor=a", "checkpoint=b"], r"for model=mgie_fz, got two; name it with"),
         ],
@@ -288,94 +290,33 @@ class TestEvaluation:
         [
             (["checkpoint={mgie_ft}"], r"model.writer: mgie_ft reads expressive instructions, .* model.writer=data"),
             (["model=mgie_fz", "model.editor={instruct_pix2pix}"], r"model.writer: mgie_fz reads expressive"),
-            (["checkpoint={mgie}", "model.writer={mgie}"], r"model.writer: expected none, mgie writes or reads its own"),
-            (["checkpoint={mgie}", "model=lgie"], r"expected a run of model=lgie, got one of model=mgie in .*mgie.ckpt"),
+            (
+                ["checkpoint={mgie}", "model.writer={mgie}"],
+                r"model.writer: expected none, mgie writes or reads its own",
+            ),
+            (
+                ["checkpoint={mgie}", "model=lgie"],
+                r"expected a run of model=lgie, got one of model=mgie in .*mgie.ckpt",
+            ),
             (["model=mgie_fz", "model.editor={mgie}", "model.writer=data"], r"model.editor: expected .* model=mgie in"),
             (["model=mgie_fz", "model.editor={gold}", "model.writer=data"], r"model.editor: expected .* model=gold in"),
-            (["checkpoint={mgie_ft}", "model.writer={lgie}"], r"expected a run of model=mgie, got one that sees no image"),
-            (["checkpoint={lgie_ft}", "model.writer={mgie}"], r"expected a run of model=lgie, got one that sees the image"),
-            (["checkpoint={lgie_ft}", "model.writer={gold}"], r"expected a run of model=lgie, got a TextGuide in"),
+            (
+                ["checkpoint={mgie_ft}", "model.writer={lgie}"],
+                r"a run of model=mgie, got one of model=lgie, which sees no image",
+            ),
+            (
+                ["checkpoint={lgie_ft}", "model.writer={mgie}"],
+                r"a run of model=lgie, got one of model=mgie, which sees the image",
+            ),
+            (
+                ["checkpoint={lgie_ft}", "model.writer={gold}"],
+                r"expected a run of model=lgie, got one of model=gold, which sees no image, in",
+            ),
             (["checkpoint={mgie_ft}", "model.writer=nowhere"], r"model nowhere: expected 'tiny', an existing folder"),
         ],
     )
-    def test_weights_of_another_kind(
-        self, run_of: Callable[[str], Path], overrides: list[str], message: str
-    ) -> None:
+    def test_weights_of_another_kind(self, run_of: Callable[[str], Path], overrides: list[str], message: str) -> None:
         names = {name: run_of(name) for name in MODELS if any(f"{{{name}}}" in text for text in overrides)}
         config = compose_config("eval", [text.format(**names) for text in overrides])
         with pytest.raises(MGIEError, match=message):
             build_system(config)
-
-
-class TestNumberOfVisualTokens:
-    @pytest.mark.parametrize("count", [1, 4, 11])
-    def test_tokens_states_and_conditions_follow(self, count: int) -> None:
-        overrides = [f"size.prompt.num_visual_tokens={count}", "size.mllm.language.vocab_size=520"]
-        config = compose_config("train", ["experiment=smoke", "data.batch_size=2", *overrides])
-        editor = build_editor(config)
-        guide = editor.guide
-        assert isinstance(guide, MLLMGuide)
-        assert guide.prompt.tokenizer.convert_ids_to_tokens(guide.prompt.visual_ids) == [
-            f"[IMG{index}]" for index in range(count)
-        ]
-        assert guide.visual_embeddings.shape == (count, 96)
-        batch = next(iter(build_datamodule(config, editor).train_dataloader()))
-        start = batch.visual_token_start[0]  # type: ignore[attr-defined]
-        row = batch.input_ids[0]  # type: ignore[attr-defined]
-        assert row[start : start + count].tolist() == guide.prompt.visual_ids
-        assert row[start + count] == guide.prompt.tokenizer.eos_token_id
-        assert guide.losses(batch).text.shape == (2, 8, 64)  # type: ignore[arg-type]
-        states = guide.read([guide.prompt.prompt_ids("warmer")], [[5, 6]], guide.pixels([example().source]))
-        assert states.shape == (1, count, 96)
-
-    def test_a_run_keeps_its_number(self, tmp_path: Path) -> None:
-        system = evaluated(f"checkpoint={save_run(tmp_path, 'size.prompt.num_visual_tokens=3')}")
-        assert isinstance(system.editor.guide, MLLMGuide)
-        assert len(system.editor.guide.prompt.visual_ids) == 3
-
-    @pytest.mark.faults
-    def test_faults(self) -> None:
-        with pytest.raises(ConfigError, match=r"size: num_visual_tokens: expected at least 1, got 0"):
-            build_editor(compose_config("train", ["size.prompt.num_visual_tokens=0"]))
-        with pytest.raises(ConfigError, match=r"size: mllm: expected a vocabulary of at least 514 tokens, got 512"):
-            build_editor(compose_config("train", ["size.prompt.num_visual_tokens=10"]))
-
-
-class TestAblations:
-    """Experiments that sweep by themselves."""
-
-    FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "experiment").glob("*.yaml"))
-
-    @staticmethod
-    def jobs(file: Path) -> list[list[str]]:
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
-        params = OmegaConf.to_container(OmegaConf.load(file).hydra.sweeper.params)
-        assert isinstance(params, dict)
-        texts = [f"{key}={value}" for key, value in params.items()]
-        (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(texts), None)
-        return [list(job) for job in batch]
-
-    def test_which_there_are(self) -> None:
-        sweeps = [file.stem for file in self.FILES if "hydra" in OmegaConf.load(file)]
-        assert sweeps == [
-            "ablation_edit_head", "ablation_image", "ablation_loss_lm", "ablation_prompt", "ablation_summariser",
-            "ablation_visual_tokens", "guidance_curve", "systems",
-        ]  # fmt: skip
-        assert [len(self.jobs(file)) for file in self.FILES if file.stem in sweeps] == [3, 2, 2, 2, 2, 5, 7, 6]
-
-    @pytest.mark.parametrize("file", [file for file in FILES if "hydra" in OmegaConf.load(file)], ids=lambda f: f.stem)
-    def test_every_job_is_sound(self, file: Path) -> None:
-        primary = file.read_text().splitlines()[1].split()[2]
-        for job in self.jobs(file):
-            config = compose_config(primary, [f"experiment={file.stem}", *job])
-            validate_config(config)
-            if primary == "train" and file.stem != "systems":
-                build_editor(config)
-
-    def test_prompt_wordings(self) -> None:
-        (file,) = [file for file in self.FILES if file.stem == "ablation_prompt"]
-        queries = [compose_config("train", job).size.prompt.query for job in self.jobs(file)]
-        assert queries[0] == compose_config("train", []).size.prompt.query
-        assert queries[1] == "how will this image look if ' {instruction} '"

@@ -127,7 +127,9 @@ class TestTraining:
         seen: list[torch.Tensor] = []
         original = editor.predict
 
-        def predict(noisy: torch.Tensor, source: torch.Tensor, steps: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+        def predict(
+            noisy: torch.Tensor, source: torch.Tensor, steps: torch.Tensor, given: torch.Tensor
+        ) -> torch.Tensor:
             seen.append(given)
             return original(noisy, source, steps, given)
 

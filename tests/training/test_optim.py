@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.testing.tiny_models import tiny_editor
+from mgie_lit.testing.tiny_text import tiny_text_editor
 from mgie_lit.training.optim import PARAMETER_GROUPS, adamw, parameter_group, warmup_cosine, warmup_hold_linear
 
 
@@ -30,6 +31,7 @@ def rates(make: Callable[[SGD], LambdaLR], steps: int) -> list[float]:
 def test_every_parameter_has_a_group() -> None:
     groups = {parameter_group(name) for name, _ in tiny_editor("kl").named_parameters()}
     assert groups == {"embeddings", "lm_head", "mllm", "edit_head", "unet", "other"}
+    groups |= {parameter_group(name) for name, _ in tiny_text_editor().named_parameters()}
     assert groups == {group for group, _ in PARAMETER_GROUPS}
 
 
@@ -41,6 +43,7 @@ def test_every_parameter_has_a_group() -> None:
         ("guide.mllm.language_model.model.norm.weight", "mllm"),
         ("guide.mllm.projector.bias", "mllm"),
         ("guide.edit_head.query", "edit_head"),
+        ("guide.text_encoder.final_layer_norm.bias", "text_encoder"),
         ("unet.conv_in.bias", "unet"),
         ("autoencoder.anchor", "other"),
     ],
@@ -68,7 +71,7 @@ def test_groups_have_their_own_multiple_of_the_base_rate() -> None:
 
 @pytest.mark.faults
 def test_unknown_group_is_refused() -> None:
-    message = "optimizer.lr_scale: expected some of embeddings, lm_head, mllm, edit_head, unet, other, got unett, vae"
+    message = "optimizer.lr_scale: expected some of embeddings, lm_head, mllm, edit_head, text_encoder, unet, other, got unett, vae"
     with pytest.raises(ConfigError, match=message):
         adamw([], lr=1e-3, lr_scale={"vae": 1.0, "unett": 1.0, "unet": 1.0})
 
