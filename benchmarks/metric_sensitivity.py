@@ -4,7 +4,7 @@
 
 Every photograph is a target (the largest 3:2 part of it, 768x512 px), and a brighter version of it is the edited image.
 Then one thing is changed at a time, and the mean change of each score is printed. Without folders the encoders are a
-ViT-B/32 and a ViT-S/16 with random weights: that shows what a change does to the path, not what it does to CLIP or DINO.
+ViT-B/32 and a ViT-S/16 with random weights: that shows that a change acts, not how much it acts on CLIP or DINO.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ CASES: dict[str, Case] = {
     "edited as JPEG 75": jpeg(75),
 }
 RULES = {
-    "resize filter of the preprocessing: bilinear": {"resample": "bilinear"},
+    "encoder sees bilinear in place of bicubic": {"resample": "bilinear"},
     "... nearest": {"resample": "nearest"},
-    "crop: 224 -> 224 of 256": {"size": 256, "crop": 224},
-    "crop: none of 256 -> 224": {"size": 224, "crop": 224},
+    "encoder sees 224 of 256 px (CLIP: 224)": {"size": 256, "crop": 224},
+    "encoder sees 224 px (DINO: 224 of 256)": {"size": 224, "crop": 224},
 }
 
 

@@ -237,6 +237,7 @@ def test_prediction_type_has_to_be_known() -> None:
     ("changes", "message"),
     [
         ({"loss_edit_weight": -0.1}, "objective.loss_edit_weight: expected a number >= 0, got -0.1"),
+        ({"loss_lm_weight": -1.0}, "objective.loss_lm_weight: expected a number >= 0, got -1.0"),
         ({"loss_align_weight": -2.0}, "objective.loss_align_weight: expected a number >= 0, got -2.0"),
         ({"target_variance": 0.0}, "objective.target_variance: expected a number > 0, got 0.0"),
         ({"last_timestep_prob": 1.5}, "objective.last_timestep_prob: expected a number >= 0 and <= 1, got 1.5"),

@@ -22,6 +22,9 @@ examples:
   mgie eval checkpoint=runs/train/<time>
   mgie eval checkpoint=tiny data=photo_edits data.root=my_photos
   mgie eval predictions=outputs data=photo_edits_mixed metrics=pixel
+  mgie eval predictions=outputs data=magicbrush data.root=MagicBrush predictions_layout=magicbrush turns=chain
+  mgie eval checkpoint=RUN num_seeds=5 num_processes=2
+  mgie eval resume=runs/eval/<time>     # go on with one that was interrupted
 """
 
 

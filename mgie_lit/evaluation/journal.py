@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO
 
-    from filelock import AcquireReturnProxy
-
 PROGRESS_DIR = "progress"
 ATTRIBUTES = "_attributes"  # of a row: which of its columns are attributes of the example
 _PLAN_FILE = "plan.json"
@@ -127,7 +125,7 @@ def _lock(path: Path) -> FileLock:
     return FileLock(path.with_suffix(".lock"))
 
 
-def _acquire(lock: FileLock, path: Path) -> AcquireReturnProxy:
+def _acquire(lock: FileLock, path: Path) -> contextlib.AbstractContextManager[object]:
     try:
         return lock.acquire(timeout=0)
     except Timeout as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RESIZE_RULE = "edited image and source are resized to the target's size where it differs: PIL bicubic, antialiased"
 SOURCE_CAPTION = "source_caption"  # attribute of an example that describes its source, for clip_direction
-_PIXELS_AT_ONCE = 2**23  # in the tensors of one group; bounds memory for large images
+_PIXELS_AT_ONCE = 2**22  # in the tensors of one group; bounds memory for large images
 
 Scores = dict[str, float]  # metric's name -> score; NaN = does not apply
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,7 +13,7 @@ from mgie_lit.functional import masked, similarity
 from mgie_lit.metrics.base import SampleMetric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from PIL import Image
 
@@ -22,13 +23,17 @@ EDITED = 128  # gray level from which on a mask says that the edit may change a 
 class MaskedMetric(SampleMetric):
     """A pixel metric over one side of the mask; does not apply to samples without a mask or with nothing on that side.
 
-    A subclass names ``formula`` and ``inside``.
+    A subclass has ``inside`` and :meth:`formula`.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("preds", "target", "masks")
-    formula: ClassVar[Callable[[Tensor, Tensor, Tensor], Tensor]]  # images twice, region -> (B,)
     inside: ClassVar[bool]  # False = outside
     smallest_side: ClassVar[int] = 1  # pixels
+
+    @staticmethod
+    @abstractmethod
+    def formula(preds: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` twice and what counts of them ``(B, H, W)`` -> ``(B,)``."""
 
     def score(self, preds: Tensor, target: Tensor, masks: Sequence[Image.Image | None]) -> Tensor:
         """Two ``(B, 3, H, W)`` in [0, 1] and masks of their size -> ``(B,)``; NaN where it does not apply."""
@@ -36,7 +41,7 @@ class MaskedMetric(SampleMetric):
         given = [index for index, mask in enumerate(masks) if mask is not None]
         if given and min(preds.shape[-2:]) >= self.smallest_side:
             region = torch.stack([_region(mask, self.inside) for mask in masks if mask is not None])
-            scores[given] = type(self).formula(preds[given], target[given], region.to(preds.device)).to(scores.dtype)
+            scores[given] = self.formula(preds[given], target[given], region.to(preds.device)).to(scores.dtype)
         return scores
 
     def describe(self) -> dict[str, object]:
@@ -50,8 +55,12 @@ class L1Inside(MaskedMetric):
 
     name: ClassVar[str] = "l1_inside"
     higher_is_better = False
-    formula = staticmethod(masked.masked_l1)
     inside = True
+
+    @staticmethod
+    def formula(preds: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """As :func:`masked.masked_l1`."""
+        return masked.masked_l1(preds, target, region)
 
 
 class L1Outside(L1Inside):
@@ -66,8 +75,12 @@ class L2Inside(MaskedMetric):
 
     name: ClassVar[str] = "l2_inside"
     higher_is_better = False
-    formula = staticmethod(masked.masked_l2)
     inside = True
+
+    @staticmethod
+    def formula(preds: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """As :func:`masked.masked_l2`."""
+        return masked.masked_l2(preds, target, region)
 
 
 class L2Outside(L2Inside):
@@ -82,8 +95,12 @@ class PSNRInside(MaskedMetric):
 
     name: ClassVar[str] = "psnr_inside"
     higher_is_better = True
-    formula = staticmethod(masked.masked_psnr)
     inside = True
+
+    @staticmethod
+    def formula(preds: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """As :func:`masked.masked_psnr`."""
+        return masked.masked_psnr(preds, target, region)
 
 
 class PSNROutside(PSNRInside):
@@ -98,9 +115,13 @@ class SSIMInside(MaskedMetric):
 
     name: ClassVar[str] = "ssim_inside"
     higher_is_better = True
-    formula = staticmethod(masked.masked_ssim)
     inside = True
     smallest_side = similarity.SSIM_WINDOW
+
+    @staticmethod
+    def formula(preds: Tensor, target: Tensor, region: Tensor) -> Tensor:
+        """As :func:`masked.masked_ssim`."""
+        return masked.masked_ssim(preds, target, region)
 
 
 class SSIMOutside(SSIMInside):

@@ -159,7 +159,15 @@ class EditModule(lightning.LightningModule):
         for name in ("loss", "loss_edit", "loss_lm", "loss_align"):
             value = getattr(losses, name)
             if value is not None:
-                self.log(f"{stage}/{name}", value.detach(), batch_size=batch_size, prog_bar=name == "loss")
+                # every process validates all of it, and trains on its own share
+                is_share = stage == "train" and self.trainer.world_size > 1
+                self.log(
+                    f"{stage}/{name}",
+                    value.detach(),
+                    batch_size=batch_size,
+                    prog_bar=name == "loss",
+                    sync_dist=is_share,
+                )
 
 
 def _leave_out_frozen(module: EditModule, weights: dict[str, Any], prefix: str, metadata: Any) -> None:  # noqa: ANN401

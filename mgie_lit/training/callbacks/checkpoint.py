@@ -16,8 +16,8 @@ TERMINATED = 128 + signal.SIGTERM  # exit status of a run that was asked to end,
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that also keeps the last step, whatever ``every_n_train_steps`` is.
 
-    The last step is that of ``max_steps``, of ``max_time``, or the one in which SIGTERM came; all processes agree on it.
-    It is written inside the training loop, where the position in the data is still known, so it can be resumed.
+    The last step is that of ``max_steps``, of ``max_time``, or the one in which SIGTERM came; all processes agree on
+    it. It is written inside the training loop, where the position in the data is still known, so it can be resumed.
     """
 
     _is_terminated = False

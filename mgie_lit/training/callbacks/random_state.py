@@ -43,8 +43,8 @@ class RandomStates(lightning.Callback):
             self._pending = states[trainer.global_rank]
         elif states:
             LOG.warning(
-                "the run had %s processes and now has %s: generators begin anew (order and draws of the training do not "
-                "depend on them)",
+                "the run had %s processes and now has %s: generators begin anew (order and draws of the training do "
+                "not depend on them)",
                 len(states),
                 trainer.world_size,
             )

@@ -1,0 +1,124 @@
+"""Whole trainings in two processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+SMOKE = ["experiment=smoke", "callbacks.evaluate=null", "trainer.accelerator=cpu"]
+PAIR = ["trainer=ddp", "trainer.devices=2", "data.batch_size=2"]
+
+
+def mgie(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mgie_lit.cli.main", "train", *SMOKE, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def processes_of(run_dir: Path) -> list[str]:
+    """Command lines of processes that work on a run."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended meanwhile
+            continue
+    return [command for command in commands if "mgie_lit.cli.rank" in command and str(run_dir) in command]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "run"
+    deadline = time.monotonic() + 10
+    while processes_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(tmp_path) == [], "a process was left"
+
+
+def wait_for(condition: object, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.1)
+
+
+def test_two_processes_learn_what_one_does(run_dir: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    for arguments in ([f"paths.run_dir={run_dir}", *PAIR], [f"paths.run_dir={alone}"]):
+        process = mgie(*arguments)
+        _, errors = process.communicate(timeout=280)
+        assert process.returncode == 0, errors
+    losses = [[float(row["train/loss"]) for row in rows(folder) if row["train/loss"]] for folder in (run_dir, alone)]
+    assert len(losses[0]) == 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    weights = [
+        torch.load(folder / "checkpoints" / "step-00000004.ckpt", weights_only=True)["state_dict"]
+        for folder in (run_dir, alone)
+    ]
+    assert all(torch.allclose(weights[0][name], value, atol=1e-3) for name, value in weights[1].items())
+    assert [path for path in run_dir.iterdir() if path.name.startswith(".processes")] == []
+
+
+def test_a_fault_of_the_user_is_said_once(run_dir: Path) -> None:
+    process = mgie(f"paths.run_dir={run_dir}", *PAIR, "data.num_examples.train=2")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert errors.count("expected at most the 1 training examples that each of 2 processes has") == 1
+    assert "Traceback" not in errors
+    assert not (run_dir / "config.yaml").exists(), "the directory can be used again"
+
+
+def test_a_process_that_dies_ends_the_other(run_dir: Path) -> None:
+    process = mgie(f"paths.run_dir={run_dir}", *PAIR, "trainer.max_steps=1000", "effective_batch_size=null")
+    wait_for((run_dir / "metrics.csv").exists)
+    pids = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"mgie_lit.cli.rank" in path.read_bytes() and str(run_dir).encode() in path.read_bytes()
+    ]
+    assert len(pids) == 2
+    os.kill(max(pids), signal.SIGKILL)
+    since = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - since < 30
+    assert process.returncode == 1
+    assert "ended by signal 9" in errors or "failed" in errors
+
+
+def test_no_process_outlives_the_one_that_started_it(run_dir: Path) -> None:
+    process = mgie(f"paths.run_dir={run_dir}", *PAIR, "trainer.max_steps=1000")
+    wait_for((run_dir / "metrics.csv").exists)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("pair", [[], PAIR], ids=["one process", "two"])
+def test_sigterm_leaves_a_checkpoint(pair: list[str], run_dir: Path) -> None:
+    process = mgie(
+        f"paths.run_dir={run_dir}", *pair, "trainer.max_steps=1000", "callbacks.checkpoint.every_n_train_steps=900"
+    )
+    wait_for((run_dir / "metrics.csv").exists)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert len(list((run_dir / "checkpoints").glob("*.ckpt"))) == 1
