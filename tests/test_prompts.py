@@ -182,3 +182,7 @@ def test_ids_and_labels_of_llama_s_tokenizer_equal_the_recorded_ones(real_data: 
         assert row.labels + [IGNORE_INDEX] * padding == recorded["labels"][index].tolist()
         assert row.visual_token_start == manifest["results"]["v0_nodrop"]["p"][index] + 1
         assert len(row.input_ids) == recorded["attention_mask"][index].sum()
+
+
+def test_blanks_at_the_end_of_a_text_vanish_before_the_visual_tokens(prompt: EditPrompt) -> None:
+    assert prompt.training_row("warmer", "warm light.  ") == prompt.training_row("warmer", "warm light.")

@@ -154,7 +154,7 @@ def _check_image_part(rebuilt: Rebuilt, group: str, name: str, recorded: dict[st
     """Sampling alone, on the picture and the condition of other cases."""
     bundle = rebuilt.bundle
     case = bundle.cases[name]
-    named = _named_cases(str(case.get("embeddings")), bundle.cases)
+    named = named_cases(str(case.get("embeddings")), bundle.cases)
     if not named:
         raise NotRecorded(f"the case whose condition {name} takes")
     text, null = (bundle.case_tensors(other).get(key) for other, key in ((named[0], "emb"), (named[-1], "NULL")))
@@ -169,7 +169,7 @@ def _check_image_part(rebuilt: Rebuilt, group: str, name: str, recorded: dict[st
     check_sampling(group, sampling, seen, image, table)
 
 
-def _named_cases(words: str, cases: Iterable[str]) -> list[str]:
+def named_cases(words: str, cases: Iterable[str]) -> list[str]:
     """The cases that a remark names, in its order: whose condition, and whose null condition."""
     named = [name for name in cases if name in words]
     longest = [name for name in named if not any(name in other and name != other for other in named)]

@@ -63,48 +63,42 @@ def size_overrides(manifest: Mapping[str, Any]) -> list[str]:
     """Sizes of all parts as overrides of ``size=llava_7b``.
 
     Args:
-        manifest: The training manifest, with ``config``, ``model_args`` and ``weights``.
+        manifest: The training manifest, with ``config`` and ``weights``; what its ``model_args`` do not say (older ones
+            have none) is as in the released code.
 
     Returns:
         One override for each value.
 
     Raises:
-        BundleError: The manifest lacks them, or asks for what MGIE does not have.
+        BundleError: The manifest lacks sizes, or asks for what MGIE does not have.
     """
+    arguments = manifest.get("model_args") or {}
     try:
-        config, arguments, weights = manifest["config"], manifest["model_args"], manifest["weights"]
-        clip = {**config["clip"], **arguments["clip"]}
-        vision_layer, drops_class = clip.pop("select_layer"), clip.pop("drop_cls")
-        side = clip["image_size"]
-        values: dict[str, Any] = {
-            "size.mllm.vision_layer": vision_layer,
-            "size.image_processor.size": {"shortest_edge": side},
-            "size.image_processor.crop_size": {"height": side, "width": side},
-        }
-        parts = {
-            "size.mllm.language": {**config["llm"], **arguments["llama"]},
-            "size.mllm.vision": clip,
-            "size.edit_head": _edit_head(weights),
-            "size.unet": {
-                **arguments["unet"],
-                "block_out_channels": config["unet"],
-                "down_block_types": config["unet_down"],
-                "up_block_types": config["unet_up"],
-                "layers_per_block": config["layers"],
+        config, weights = manifest["config"], manifest["weights"]
+        side, clip = config["clip"]["image_size"], dict(arguments.get("clip", {}))
+        vision_layer, drops_class = clip.pop("select_layer", None), clip.pop("drop_cls", True)
+        head, vocab_size = _edit_head(weights), weights["model.embed_tokens.weight"]["shape"][0]
+        parts: dict[str, dict[str, Any]] = {
+            "size.mllm.language": config["llm"] | {"vocab_size": vocab_size} | arguments.get("llama", {}),
+            "size.mllm.vision": config["clip"] | clip,
+            "size.edit_head": head,
+            "size.unet": {"cross_attention_dim": head["output_dim"]} | arguments.get("unet", {}) | _unet(config),
+            "size.autoencoder": _autoencoder_types(len(config["vae"]))
+            | arguments.get("vae", {})
+            | _autoencoder(config),
+            "sampler.scheduler": dict(arguments.get("train_scheduler", {})),
+            "size.image_processor": {
+                "size": {"shortest_edge": side},
+                "crop_size": {"height": side, "width": side},
             },
-            "size.autoencoder": {
-                **arguments["vae"],
-                "block_out_channels": config["vae"],
-                "norm_num_groups": config["vae_groups"],
-                "layers_per_block": config["layers"],
-            },
-            "sampler.scheduler": arguments["train_scheduler"],
         }
     except (KeyError, TypeError) as error:
         raise BundleError(f"train_manifest.json: expected sizes of all parts, {error} is missing") from error
     if not drops_class:
         raise BundleError("train_manifest.json: expected model_args.clip.drop_cls true, as in LLaVA, got false")
-    values |= {f"{part}.{key}": value for part, entries in parts.items() for key, value in entries.items()}
+    values = {f"{part}.{key}": value for part, entries in parts.items() for key, value in entries.items()}
+    if vision_layer is not None:
+        values["size.mllm.vision_layer"] = vision_layer
     return [_override(path, value) for path, value in values.items() if not path.endswith(f".{_NOTE}")]
 
 
@@ -214,6 +208,28 @@ def _edit_head(weights: Mapping[str, Any]) -> dict[str, int]:
         "num_decoder_layers": len(layers["decoder"]),
         "feedforward_dim": shape("mapper.encoder.layers.0.linear1.weight")[0],
     }
+
+
+def _unet(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "block_out_channels": config["unet"],
+        "down_block_types": config["unet_down"],
+        "up_block_types": config["unet_up"],
+        "layers_per_block": config["layers"],
+    }
+
+
+def _autoencoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "block_out_channels": config["vae"],
+        "norm_num_groups": config["vae_groups"],
+        "layers_per_block": config["layers"],
+    }
+
+
+def _autoencoder_types(num_blocks: int) -> dict[str, list[str]]:
+    types = {"down_block_types": "DownEncoderBlock2D", "up_block_types": "UpDecoderBlock2D"}
+    return {key: [block] * num_blocks for key, block in types.items()}
 
 
 def _override(path: str, value: object) -> str:

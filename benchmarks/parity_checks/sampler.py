@@ -19,7 +19,7 @@ from mgie_lit.editor import Editor
 from mgie_lit.functional.images import to_unit
 from mgie_lit.models.scheduler import Scheduler
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
-from parity_checks.bundle import INFER_MANIFEST, BundleError, NotRecorded
+from parity_checks.bundle import INFER_MANIFEST, NotRecorded
 from parity_checks.model import Rebuilt
 from parity_checks.rows import Table, relative_difference
 from parity_checks.watch import Seen
@@ -65,7 +65,7 @@ class Sampling:
             image_guidance_scale=image_guidance,
         )
         own = {name.removeprefix(prefix): tensor for name, tensor in recorded.items() if name.startswith(prefix)}
-        return cls(_scheduler(case["scheduler"]), options, own)
+        return cls(make_scheduler(case["scheduler"]), options, own)
 
     def numbered(self, prefix: str) -> dict[int, Tensor]:
         """Recorded tensors with a number behind the prefix, in order."""
@@ -172,17 +172,28 @@ def _text_first(branches: Tensor) -> Tensor:
     return branches.unflatten(0, (3, -1)).flip(0).flatten(0, 1)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _scheduler(arguments: Mapping[str, Any]) -> Scheduler:
-    arguments = dict(arguments)
-    name = arguments.pop("cls", None)
+def make_scheduler(arguments: Mapping[str, Any]) -> Scheduler:
+    """The scheduler of a recorded edit.
+
+    Args:
+        arguments: ``cls``, a class of diffusers, and what it is called with.
+
+    Returns:
+        A new one, with the defaults that the class had when the edits were recorded.
+
+    Raises:
+        ValueError: Today's diffusers has no such class, or it does not take these arguments.
+    """
+    given = dict(arguments)
+    name = given.pop("cls", None)
     if name in ENDED_ABOVE_ZERO:
-        arguments.setdefault("final_sigmas_type", "sigma_min")
+        given.setdefault("final_sigmas_type", "sigma_min")
     try:
-        scheduler: Scheduler = getattr(diffusers, str(name))(**arguments)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{INFER_MANIFEST}: expected the class of a diffusers scheduler and its arguments, got {name} with "
-            f"{arguments} ({error})"
+        scheduler: Scheduler = getattr(diffusers, str(name))(**given)
+    except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"{INFER_MANIFEST}: expected the class of a diffusers scheduler and its arguments, got {name} with {given} "
+            f"({error})"
         ) from error
     return scheduler
 

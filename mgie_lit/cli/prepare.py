@@ -8,10 +8,16 @@ from importlib import import_module
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
 from mgie_lit.errors import ConfigError
 
-STEPS = ("preview", "check", "cache", "expressive")  # each has a module `prepare_<step>` with `run(overrides)`
+STEPS = (
+    "preview",
+    "check",
+    "cache",
+    "expressive",
+    "shards",
+)  # each has a module `prepare_<step>` with `run(overrides)`
 
 HELP = """\
-usage: mgie prepare preview|check|cache|expressive [OVERRIDES]
+usage: mgie prepare preview|check|cache|expressive|shards [OVERRIDES]
 
 preview: draw the first examples of a data set (conf/prepare.yaml) with their instructions on one picture, whose path
 is printed last.
@@ -25,6 +31,9 @@ training and options cache.*; prints the folder last.
 expressive: ask an MLLM (or an LLM) what each edit would look like, for data.expressive= (conf/expressive). Prints the
 path of the file last; the same command goes on where it was stopped.
 
+shards: write a data set as a few tar files, for disks and networks that do not like many small ones (conf/shards).
+Prints the folder for data=shards data.root= last; the same command goes on where it was stopped.
+
 examples:
   mgie prepare preview data=photo_edits preview.count=40
   mgie prepare preview data=photo_edits_mixed data.root=my_photos preview.split=test preview.path=sheet.png
@@ -32,6 +41,7 @@ examples:
   mgie prepare cache size=llava_7b data=imagefolder data.root=my_pairs data.cache=my_cache
   mgie prepare expressive data=ma5k data.root=ma5k expressive.path=ma5k.jsonl \\
     expressive.deriver.model=$LLAVA expressive.summariser.model=$FLAN_T5
+  mgie prepare shards data=ipr2pr data.root=pairs data.expressive=words.jsonl shards.path=ipr2pr_shards
 """
 
 

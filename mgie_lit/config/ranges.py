@@ -59,6 +59,7 @@ RANGES = (
     ValueRange("seed", at_least=0, whole=True),
     ValueRange("batch_size", at_least=1, whole=True),
     ValueRange("num_seeds", at_least=1, whole=True),
+    ValueRange("num_processes", at_least=1, whole=True),
     ValueRange("size.resolution", at_least=1, whole=True),
     ValueRange("optimizer.lr", above=0),
     ValueRange("optimizer.lr_scale.*", at_least=0),

@@ -29,6 +29,8 @@ _RESULTS = (
     "metrics.csv",
     "metrics.json",
     "per_sample.parquet",
+    "all_turns.parquet",
+    "progress",
     "grid.png",
     "images",
     "sources",

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
 from mgie_lit.data.collate import EditCollator
-from mgie_lit.data.order import ShuffledOrder
+from mgie_lit.data.order import ShuffledOrder, order_of
 from mgie_lit.data.readers import EditDataset, require_expressive
 from mgie_lit.data.windows import WindowedLoader
 from mgie_lit.errors import ConfigError
@@ -80,7 +80,8 @@ class EditDataModule(lightning.LightningDataModule):
         """
         dataset = self.dataset("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        self._order = ShuffledOrder(
+        self._order = order_of(
+            dataset,
             len(dataset),
             seed=self.seed,
             rank=rank,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -42,15 +43,79 @@ class ShuffledOrder(Sampler[int]):
         self.epoch = epoch
         self._resume = (epoch, position)
 
+    def permutation(self) -> np.ndarray:
+        """All indices in the order of this epoch, before they are dealt out: ``(num_examples,)`` int64."""
+        return np.random.default_rng((self.seed, self.epoch)).permutation(self.num_examples)
+
     def __len__(self) -> int:
         """Examples of this rank in a whole epoch, also when the epoch is resumed in its middle."""
         return self.num_examples // self.world_size
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank that are left in the epoch."""
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_examples)
+        order = self.permutation()
         if self.overlapping:
             order = np.random.default_rng((self.seed, _OWN_ORDER, self.rank)).permutation(self.num_examples)[order]
         whole = order[: len(self) * self.world_size]
         begin = self._resume[1] if self._resume[0] == self.epoch else 0
         return iter(whole[begin:][self.rank :: self.world_size].tolist())
+
+
+class BlockShuffledOrder(ShuffledOrder):
+    """An order that stays for a while in one part of the data, for files that are read best in one go.
+
+    The data are cut into blocks of neighbours. An epoch draws an order of the blocks and goes through it ``window``
+    blocks at a time, whose examples it mixes. Dealing out and resuming are those of :class:`ShuffledOrder`: all ranks
+    work in the same window, so that batches do not depend on their number.
+
+    Args:
+        num_examples: Size of the data set.
+        block_size: Examples of a block.
+        window: Blocks that are mixed; as many as there are make it as random as :class:`ShuffledOrder`.
+        **kwargs: Of :class:`ShuffledOrder`.
+    """
+
+    def __init__(self, num_examples: int, *, block_size: int, window: int, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(num_examples, **kwargs)
+        self.block_size = block_size
+        self.window = window
+
+    def permutation(self) -> np.ndarray:
+        """All indices in the order of this epoch, before they are dealt out: ``(num_examples,)`` int64."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        starts = rng.permutation(np.arange(0, self.num_examples, self.block_size))
+        windows = [
+            rng.permutation(np.concatenate([self._block(start) for start in starts[first : first + self.window]]))
+            for first in range(0, len(starts), self.window)
+        ]
+        return np.concatenate([np.empty(0, np.int64), *windows])
+
+    def _block(self, start: int) -> np.ndarray:
+        return np.arange(start, min(start + self.block_size, self.num_examples))
+
+
+@runtime_checkable
+class HasBlocks(Protocol):
+    """A reader that knows whether its neighbours are read together."""
+
+    @property
+    def blocks(self) -> tuple[int, int] | None:
+        """Examples of a block and blocks of a window; None = it can be read anywhere."""
+        ...
+
+
+def order_of(dataset: Any, num_examples: int, **kwargs: Any) -> ShuffledOrder:  # noqa: ANN401 - any reader
+    """The order in which a data set is trained on.
+
+    Args:
+        dataset: A reader; one with :class:`HasBlocks` may ask for whole stretches.
+        num_examples: Its length.
+        **kwargs: Of :class:`ShuffledOrder`.
+
+    Returns:
+        At the beginning of its first epoch.
+    """
+    blocks = dataset.blocks if isinstance(dataset, HasBlocks) else None
+    if blocks is None:
+        return ShuffledOrder(num_examples, **kwargs)
+    return BlockShuffledOrder(num_examples, block_size=blocks[0], window=blocks[1], **kwargs)

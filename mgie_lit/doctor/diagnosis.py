@@ -100,7 +100,7 @@ def diagnose(
     devices = machine_devices() if devices is None else devices
     trainer = config["trainer"]
     used = training_devices(str(trainer["accelerator"]), devices)
-    setup = _setup(config, used)
+    setup = _setup(config, used, length=module.editor.guide.prompt.max_length)  # type: ignore[union-attr, arg-type]
     environment = look_at_environment(Path(config["paths"]["root"]), config["logger"].get("wandb"))
     parts = count_parameters(module.editor)
     checkpoint = checkpoint_bytes(module.editor, setup.precision, loaded_parts)
@@ -145,7 +145,7 @@ def _file_problem(need: Requirement) -> str:
     return f"{need.key}: {need.fault}" if need.place == "null" else f"{need.key}={need.place}: {need.fault}"
 
 
-def _setup(config: Mapping[str, Any], used: list[Device]) -> Setup:
+def _setup(config: Mapping[str, Any], used: list[Device], *, length: int) -> Setup:
     trainer = config["trainer"]
     accelerator, devices = str(trainer["accelerator"]), trainer.get("devices", "auto")
     steps = trainer.get("max_steps")
@@ -158,7 +158,7 @@ def _setup(config: Mapping[str, Any], used: list[Device]) -> Setup:
         num_steps=int(steps) if steps is not None and steps > 0 else None,
         shape=StepShape(
             batch_size=int(config["data"]["batch_size"]),
-            length=int(config["size"]["prompt"]["max_length"]),
+            length=length,
             resolution=int(config["size"]["resolution"]),
         ),
         precision=parse_precision(trainer.get("precision")),

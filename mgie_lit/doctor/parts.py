@@ -20,6 +20,7 @@ PARTS = (
     ("vision tower", "guide.mllm.vision_tower"),
     ("projector", "guide.mllm.projector"),
     ("edit head", "guide.edit_head"),
+    ("text encoder", "guide.text_encoder"),
     ("guide, the rest", "guide"),
     ("UNet", "unet"),
     ("autoencoder", "autoencoder"),

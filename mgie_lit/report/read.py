@@ -151,11 +151,27 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 def _read_origin(path: Path) -> Origin:
     config = path / CONFIG_FILE
     versions = _read(path / VERSIONS_FILE, _load_json) if (path / VERSIONS_FILE).is_file() else {}
-    overrides = _read(path / OVERRIDES_FILE, _load_yaml) if (path / OVERRIDES_FILE).is_file() else []
-    if not isinstance(overrides, list):
-        raise DataError(f"{path / OVERRIDES_FILE}: expected a YAML list of overrides, got {type(overrides).__name__}")
     text = _read(config, lambda file: file.read_text(encoding="utf-8")) if config.is_file() else ""
-    return Origin(text, tuple(str(item) for item in overrides), _mapping(path / VERSIONS_FILE, versions))
+    return Origin(text, read_overrides(path), _mapping(path / VERSIONS_FILE, versions))
+
+
+def read_overrides(path: Path) -> tuple[str, ...]:
+    """What was typed, as a directory records it; empty where it does not.
+
+    Args:
+        path: Of a run, an evaluation, or what a failed one left.
+
+    Returns:
+        In the order typed.
+
+    Raises:
+        DataError: The record is no list.
+    """
+    file = path / OVERRIDES_FILE
+    overrides = _read(file, _load_yaml) if file.is_file() else []
+    if not isinstance(overrides, list):
+        raise DataError(f"{file}: expected a YAML list of overrides, got {type(overrides).__name__}")
+    return tuple(str(item) for item in overrides)
 
 
 def _read_curves(path: Path) -> pd.DataFrame:

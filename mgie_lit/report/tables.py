@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from mgie_lit.report.verdict import (
     MISSING,
@@ -15,9 +15,11 @@ from mgie_lit.report.verdict import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mgie_lit.report.read import Evaluation
+
+Mark = Literal["", "best", "tie"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,28 @@ class Cell:
 
     value: str
     interval: str = ""
-    outcome: Outcome | None = None  # beside copying; None where it is not compared
+    outcome: Outcome | None = None  # beside what it is compared with; None where it is not compared
+    mark: Mark = ""  # within its column: the best, or not shown to be different from the best
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a table."""
+
+    label: str
+    cells: list[Cell]
+    kind: str = ""  # "published", "failed" or "copy" where it is no row like the others
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text, for the page and for Markdown, and as numbers, for CSV."""
+
+    title: str
+    columns: list[str]  # the first is that of the labels
+    rows: list[TableRow]
+    records: list[dict[str, object]] = field(default_factory=list)  # in full precision, a line of the CSV each
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +63,7 @@ class MetricRow:
     difference: Cell
     ratio: str  # model / copy, for errors only
     count: str
+    seeds: str = ""  # standard deviation of the means over seeds, of an evaluation with several
 
 
 @dataclass(frozen=True)
@@ -106,19 +130,52 @@ def _metric_row(evaluation: Evaluation, name: str) -> MetricRow:
     return MetricRow(
         label=metric_label(name),
         arrow=_arrow(name, evaluation),
-        model=_cell(name, model),
-        copy=_cell(name, copy),
-        difference=_cell(name, difference, sign=True, compared=compared),
+        model=score_cell(name, model),
+        copy=score_cell(name, copy),
+        difference=score_cell(name, difference, sign=True, compared=compared),
         ratio="" if higher else _ratio(model, copy),
         count=str((model or {}).get("n", MISSING)),
+        seeds=_spread_over_seeds(evaluation, name),
     )
 
 
-def _cell(name: str, part: dict[str, Any] | None, *, sign: bool = False, compared: Outcome | None = None) -> Cell:
-    if not part:
+def _spread_over_seeds(evaluation: Evaluation, name: str) -> str:
+    spread = dict(evaluation.section("spread").get(name) or {})
+    deviation = spread.get("over_seeds")
+    return "" if deviation is None else f"±{format_value(name, deviation)} over {len(spread['seed_means'])} seeds"
+
+
+def score_cell(
+    name: str,
+    part: Mapping[str, Any] | None,
+    *,
+    sign: bool = False,
+    compared: Outcome | None = None,
+    mark: Mark = "",
+) -> Cell:
+    """A metric's mean and interval as text.
+
+    Args:
+        name: Of the metric.
+        part: ``{"mean", "ci_low", "ci_high"}``; None = not measured.
+        sign: Write a plus too, as for differences.
+        compared: Which side of zero a difference lies on.
+        mark: Its place in its column.
+
+    Returns:
+        A dash where nothing was measured.
+    """
+    if not part or part.get("mean") is None:
         return Cell(MISSING)
-    low, high = (format_value(name, part.get(key), sign=sign) for key in ("ci_low", "ci_high"))
-    return Cell(format_value(name, part.get("mean"), sign=sign), f"{low} to {high}", compared)
+    if part.get("ci_low") is None or part.get("ci_high") is None:
+        return Cell(format_value(name, part["mean"], sign=sign), "", compared, mark)
+    low, high = (format_value(name, part[key], sign=sign) for key in ("ci_low", "ci_high"))
+    return Cell(format_value(name, part["mean"], sign=sign), f"{low} to {high}", compared, mark)
+
+
+def metric_heading(name: str, evaluation: Evaluation) -> str:
+    """Label of a metric with an arrow to where it is better."""
+    return f"{metric_label(name)} {_arrow(name, evaluation)}"
 
 
 def _ratio(model: dict[str, Any] | None, copy: dict[str, Any] | None) -> str:
@@ -136,7 +193,7 @@ def _group_table(evaluation: Evaluation, attribute: str, values: dict[str, dict[
         (value, int(means.get("n", 0)), [_group_cell(evaluation, name, means) for name in names])
         for value, means in values.items()
     ]
-    labels = [f"{metric_label(name)} {_arrow(name, evaluation)}" for name in names]
+    labels = [metric_heading(name, evaluation) for name in names]
     return GroupTable(attribute, labels, rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -19,9 +19,6 @@ from mgie_lit.guides.text import Reads, TextGuide
 from mgie_lit.models.text_encoder import make_text_encoder
 from mgie_lit.prompts import load_text_tokenizer
 from mgie_lit.testing.tiny_models import CONDITION_DIM, tiny_kl_autoencoder, tiny_scheduler, tiny_unet
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 TEXT_VOCAB_SIZE = 530
 TEXT_LENGTH = 13  # tokens with begin and end
@@ -73,21 +70,21 @@ def write_instruct_pix2pix(folder: Path, *, seed: int = 0, scheduler: Any = None
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        pipeline = StableDiffusionInstructPix2PixPipeline(  # type: ignore[no-untyped-call]
+        parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+        pipeline = StableDiffusionInstructPix2PixPipeline(
             vae=tiny_kl_autoencoder(),
             text_encoder=tiny_text_encoder(),
             tokenizer=tiny_clip_tokenizer(folder / "made"),
             unet=UNet2DConditionModel.from_config({**tiny_unet(4, 4).config, "sample_size": 8}),
             scheduler=scheduler or EulerAncestralDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1),
-            safety_checker=None,
-            feature_extractor=None,
             requires_safety_checker=False,
+            **parts,
         )
     pipeline.save_pretrained(folder)
     return folder
 
 
-def tiny_clip_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def tiny_clip_tokenizer(folder: Path) -> CLIPTokenizer:
     """CLIP's tokenizer with a vocabulary of characters and a few merges.
 
     Args:
@@ -102,7 +99,4 @@ def tiny_clip_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *_MERGES]) + "\n")
-    tokenizer: PreTrainedTokenizerBase = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=TEXT_LENGTH
-    )
-    return tokenizer
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=TEXT_LENGTH)

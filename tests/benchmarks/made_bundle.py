@@ -136,6 +136,7 @@ class Recorder:
         self.train: dict[str, Any] = {"seed": SEED, "text": TEXTS, "config": CONFIG, "model_args": ARGUMENTS}
         self.infer: dict[str, Any] = {"steps": 3, "guidance": [5.0, 1.25], "cases": {}}
         self.train["weights"] = {f"edit_head.{name}": {"shape": shape} for name, shape in HEAD.items()}
+        self.train["weights"]["model.embed_tokens.weight"] = {"shape": [ARGUMENTS["llama"]["vocab_size"]]}
         self.train["results"] = {}
 
     def record(self) -> Path:

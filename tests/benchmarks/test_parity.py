@@ -14,9 +14,11 @@ import torch
 from hydra.utils import instantiate
 from parity_checks import inference, text, trainer, training
 from parity_checks.bundle import Bundle, BundleError
+from parity_checks.inference import named_cases
 from parity_checks.model import Rebuilt, rebuild
 from parity_checks.rebuild import make_config, normal
 from parity_checks.rows import Table, first_difference, relative_difference, render, slice_starts
+from parity_checks.sampler import make_scheduler
 from safetensors.torch import load_file, save_file
 
 QUICK = tuple(name for name in parity.CHECKS if name not in ("the trainer's steps", "plain loops"))
@@ -235,6 +237,63 @@ def test_weights_that_do_not_fit(made: Path, tmp_path: Path) -> None:
 
     with pytest.raises(BundleError, match=r"(?s)weights do not fit.*unet\.conv_out\.bias"):
         parity.run(Bundle(bundle), ())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": None}, "expected seed, and shape and rule of each weight"),
+        ({"model_args": {"clip": {"drop_cls": False}}}, r"expected model_args.clip.drop_cls true"),
+    ],
+)
+def test_a_manifest_that_makes_no_model(made: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    bundle = _copy(made, tmp_path)
+    manifest = json.loads((bundle / "train_manifest.json").read_text())
+    (bundle / "train_manifest.json").write_text(json.dumps(manifest | changes))
+
+    with pytest.raises(BundleError, match=message):
+        parity.run(Bundle(bundle), ())
+
+
+def test_an_older_manifest_has_no_model_args(recorded: Path) -> None:
+    manifest = Bundle(recorded).train
+    whole = make_config(Bundle(recorded)).size
+    older = Bundle(recorded)
+    older.__dict__["train"] = {key: value for key, value in manifest.items() if key != "model_args"}
+
+    size = make_config(older).size
+
+    assert size.edit_head == whole.edit_head
+    assert size.mllm.language.vocab_size == whole.mllm.language.vocab_size
+    assert size.mllm.vision_layer == whole.mllm.vision_layer
+    for key in ("block_out_channels", "cross_attention_dim", "attention_head_dim", "in_channels", "out_channels"):
+        assert size.unet[key] == whole.unet[key]
+    for key in ("block_out_channels", "down_block_types", "norm_num_groups", "scaling_factor"):
+        assert size.autoencoder[key] == whole.autoencoder[key]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "scheduler", [{"cls": "NoSuchScheduler"}, {}, {"cls": "DDIMScheduler", "beta_schedule": "odd"}]
+)
+def test_an_unknown_scheduler(scheduler: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"infer_manifest.json: expected the class of a diffusers scheduler"):
+        make_scheduler(scheduler)
+
+
+def test_solvers_end_where_they_did_when_recorded() -> None:
+    solver = make_scheduler({"cls": "DPMSolverMultistepScheduler"})
+    solver.set_timesteps(4, device=torch.device("cpu"))
+
+    assert float(solver.sigmas[-1]) > 0  # type: ignore[attr-defined]
+
+
+def test_cases_named_in_a_remark() -> None:
+    cases = {"A_random": 0, "A_random_2": 0, "B_img": 0, "C": 0}
+
+    assert named_cases("emb and NULL of case B_img / A_random_2 (NULL = ...)", cases) == ["B_img", "A_random_2"]
+    assert named_cases("None", cases) == []
 
 
 def test_a_wrong_hash_names_the_tensor(made: Path, tmp_path: Path) -> None:

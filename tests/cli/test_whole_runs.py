@@ -63,7 +63,8 @@ def test_run_directory_holds_what_was_promised(run_dir: Path) -> None:
     assert "${" not in (run_dir / "config.yaml").read_text()
     assert not (run_dir / ".hydra").exists()
     steps = {path.name for path in (run_dir / "checkpoints").iterdir()}
-    assert steps == {"step-00000002.ckpt", "step-00000004.ckpt"}
+    checkpoints = {"step-00000002.ckpt", "step-00000004.ckpt"}
+    assert steps == checkpoints | {f"{name}.sha256" for name in checkpoints}
     assert {path.name for path in (run_dir / "images").iterdir()} == {"step-00000002.png", "step-00000004.png"}
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgie_lit.data.order import ShuffledOrder
+from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder, order_of
 
 
 def whole(order: ShuffledOrder, epoch: int) -> list[int]:
@@ -69,3 +69,45 @@ def test_the_epoch_after_a_resumed_one_is_whole() -> None:
     assert len(whole(order, 1)) == 6
     assert whole(order, 2) == whole(ShuffledOrder(10, seed=0), 2)
     assert len(list(order)) == 10
+
+
+def blocks(num_examples: int, rank: int = 0, world_size: int = 1, **kwargs: int) -> BlockShuffledOrder:
+    sizes = {"block_size": 4, "window": 3, "seed": 0} | kwargs
+    return BlockShuffledOrder(num_examples, rank=rank, world_size=world_size, **sizes)
+
+
+@given(num_examples=st.integers(1, 60), block_size=st.integers(1, 9), window=st.integers(1, 5), epoch=st.integers(0, 2))
+def test_blocks_give_every_example_once(num_examples: int, block_size: int, window: int, epoch: int) -> None:
+    order = blocks(num_examples, block_size=block_size, window=window)
+    assert sorted(whole(order, epoch)) == list(range(num_examples))
+
+
+def test_a_window_holds_whole_blocks_in_a_drawn_order() -> None:
+    order = whole(blocks(48), 0)
+    windows = [order[first : first + 12] for first in range(0, 48, 12)]
+    for window in windows:
+        assert sorted(window) == sorted(4 * block + item for block in {i // 4 for i in window} for item in range(4))
+        assert window != sorted(window)
+    assert whole(blocks(48), 1) != order != whole(blocks(48, seed=1), 0)
+    assert whole(blocks(48), 0) == order
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_ranks_share_the_windows_and_resume_in_them(world_size: int) -> None:
+    shares = [whole(blocks(50, rank, world_size), 2) for rank in range(world_size)]
+    dealt = 50 // world_size * world_size
+    assert [index for turn in zip(*shares, strict=True) for index in turn] == whole(blocks(50), 2)[:dealt]
+    for rank, share in enumerate(shares):
+        order = blocks(50, rank, world_size)
+        order.resume_at(2, 7 * world_size)
+        assert list(order) == share[7:]
+
+
+def test_readers_choose() -> None:
+    class InBlocks:
+        blocks: tuple[int, int] | None = (4, 3)
+
+    reader = InBlocks()
+    assert list(order_of(reader, 48, seed=0)) == list(blocks(48))
+    reader.blocks = None
+    assert list(order_of(reader, 48, seed=0)) == list(order_of([], 48, seed=0)) == list(ShuffledOrder(48, seed=0))
