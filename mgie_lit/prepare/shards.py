@@ -74,7 +74,9 @@ class _Shard:
     def bytes_with(self, packed: Packed) -> int:
         """Size of the closed file if it takes this example, too."""
         key = key_of(packed.row.sample_id)
-        headers = sum(len(_member(key, *rest).tobuf(tarfile.PAX_FORMAT)) for _, *rest in packed.members)
+        headers = sum(
+            len(_member(key, suffix, content).tobuf(tarfile.PAX_FORMAT)) for _, suffix, content in packed.members
+        )
         contents = sum(_padded(len(content), _BLOCK) for *_, content in packed.members)
         return _padded(self._tar.offset + headers + contents + 2 * _BLOCK, tarfile.RECORDSIZE)
 

@@ -108,6 +108,13 @@ def optional_text(entry: dict[str, Any], key: str) -> str | None:
     return str(value) if str(value).strip() else None
 
 
+def source_caption(entry: dict[str, Any], *keys: str) -> dict[str, str]:
+    """The attribute by which `clip_direction` finds the description of a source, under the first key that has one."""
+    found = (optional_text(entry, key) for key in keys)
+    text = next((text for text in found if text is not None), None)
+    return {} if text is None else {"source_caption": text}
+
+
 def texts_of(entry: dict[str, Any], key: str, where: str) -> list[str]:
     """A list of texts; a missing one counts as empty.
 

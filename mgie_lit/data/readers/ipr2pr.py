@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mgie_lit.data.readers.annotations import content_hash, no_layout, optional_text, text_of
+from mgie_lit.data.readers.annotations import content_hash, no_layout, optional_text, source_caption, text_of
 from mgie_lit.data.readers.base import FileReader
 from mgie_lit.data.readers.columns import is_columns
 from mgie_lit.data.readers.index import UNDIVIDED, MappedTable, Part, in_memory, index_path, stored
@@ -41,6 +41,7 @@ COLUMNS = {
     "source": ("original_image", "input_image"),
     "target": ("edited_image", "output_image"),
     "caption": ("edited_prompt",),
+    "source_caption": ("original_prompt",),
 }
 
 
@@ -102,7 +103,7 @@ class IPr2Pr(FileReader):
         if (self.root / PICKLE).is_file():
             return _packed_layout(self.root)
         if is_columns(self.root):
-            self._columns = self.open_columns(COLUMNS, optional=("caption",))["train"]
+            self._columns = self.open_columns(COLUMNS, optional=("caption", "source_caption"))["train"]
             return _columns_layout(self._columns)
         if (seeds := self.root / SEEDS).is_file():
             is_large = seeds.stat().st_size >= STORED_FROM_BYTES
@@ -138,7 +139,9 @@ def _columns_layout(columns: Columns) -> _Layout:
 
 
 def _column_rows(columns: Columns, positions: range) -> Iterator[Row]:
-    for position, entry in zip(positions, columns.texts(["instruction", "caption"], positions), strict=True):
+    for position, entry in zip(
+        positions, columns.texts(["instruction", "caption", "source_caption"], positions), strict=True
+    ):
         where = f"row {position}"
         yield Row(
             sample_id=f"hf-{position:07d}",
@@ -146,6 +149,7 @@ def _column_rows(columns: Columns, positions: range) -> Iterator[Row]:
             source=str(position),
             target=str(position),
             caption=optional_text(entry, "caption"),
+            attributes=source_caption(entry, "source_caption"),
             origin=where,
         )
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mgie_lit.data.readers.annotations import optional_text, read_json, text_of
+from mgie_lit.data.readers.annotations import optional_text, read_json, source_caption, text_of
 from mgie_lit.data.readers.rows import Row
 from mgie_lit.errors import DataError
 
@@ -97,8 +97,9 @@ def _rows(root: Path, prompt: Prompt) -> list[Row]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: expected an object with `edit`, got a {type(content).__name__}; copy it again")
     instruction = text_of(content, "edit", str(file))
+    caption, attributes = optional_text(content, "output"), source_caption(content, "input", "caption")
     return [
-        Row(sample_id=f"{name}_{seed}", instruction=instruction, source="", caption=optional_text(content, "output"))
+        Row(f"{name}_{seed}", instruction, source="", caption=caption, attributes=attributes)
         for seed in (_seeds_in(root / name) if seeds is None else seeds)
     ]
 

@@ -37,11 +37,7 @@ class StepCheckpoint(ModelCheckpoint):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save where it is time to, and after the last step.
-
-        Raises:
-            SystemExit: SIGTERM came; the checkpoint is written.
-        """
+        """Save where it is time to and after the last step, then end with status 143 if SIGTERM came."""
         is_terminated = trainer.strategy.reduce_boolean_decision(self._is_terminated, all=False)
         is_over = (is_terminated and not trainer.fit_loop._should_accumulate()) or trainer.should_stop
         every = self._every_n_train_steps

@@ -14,6 +14,7 @@ from mgie_lit.data.readers.annotations import (
     read_json,
     read_lines,
     read_list,
+    source_caption,
     split_files,
     text_of,
     texts_of,
@@ -124,3 +125,9 @@ def test_content_hash_tells_files_apart(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("23")
     assert content_hash(tmp_path / "a", tmp_path / "b") != first
+
+
+def test_source_caption_is_the_first_that_is_there() -> None:
+    assert source_caption({"input": " ", "caption": "a dog"}, "input", "caption") == {"source_caption": "a dog"}
+    assert source_caption({"input": "a cat", "caption": "a dog"}, "input", "caption") == {"source_caption": "a cat"}
+    assert source_caption({"edit": "warmer"}, "input", "caption") == {}

@@ -27,7 +27,7 @@ def guide() -> MLLMGuide:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shards")
     write_imagefolder(root / "pairs", num_examples=NUM_EXAMPLES)
-    write_shards(root / "out", {"train": ImageFolder("train", root=root / "pairs")}, {}, max_bytes=30720)
+    write_shards(root / "out", {"train": ImageFolder("train", root=root / "pairs")}, {}, max_bytes=20480)
     assert len(list((root / "out").glob("*.tar"))) > 3
     return root / "out"
 
@@ -99,7 +99,7 @@ def test_values_out_of_range(folder: Path, values: dict[str, Any], message: str)
 
 @pytest.fixture
 def damaged(folder: Path, tmp_path: Path) -> Path:
-    for path in folder.glob("*.*"):
+    for path in (path for path in folder.glob("*.*") if path.is_file()):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
