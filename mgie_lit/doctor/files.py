@@ -56,7 +56,9 @@ def start_requirements(start: Mapping[str, str | None]) -> list[Requirement]:
         One for each key.
     """
     checks = {"mllm": _check_mllm, "edit_head": _check_edit_head, "diffusion": _check_diffusion}
-    return [_checked_start(name, place, checks.get(name, _check_folder)) for name, place in start.items()]
+    # no folder for the vision tower alone is no random tower: LLaVA's folder brings or names it
+    named = {name: place for name, place in start.items() if name != "vision" or place is not None}
+    return [_checked_start(name, place, checks.get(name, _check_folder)) for name, place in named.items()]
 
 
 def tokenizer_requirement(source: str | None) -> Requirement:
