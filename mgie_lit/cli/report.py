@@ -1,4 +1,4 @@
-"""``mgie report``: one HTML page about runs and evaluations."""
+"""``mgie report``: one HTML page about runs, evaluations and sweeps, and its tables as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -36,9 +36,13 @@ def run(argv: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mgie report",
-        description="Make one self-contained HTML page: loss curves, tables beside `copy`, and pictures.",
+        description="Make one self-contained HTML page: tables of systems with paired differences, loss curves, "
+        "samples, trials of sweeps. The tables also go, as Markdown, to FILE with .md in place of .html, and as CSV to "
+        "a folder beside it.",
     )
-    parser.add_argument("directories", metavar="DIR", nargs="+", type=Path, help="run or evaluation directory")
+    parser.add_argument(
+        "directories", metavar="DIR", nargs="+", type=Path, help="directory of a run, an evaluation or a sweep"
+    )
     parser.add_argument(
         "-o", dest="output", metavar="FILE", type=Path, default=Path("report.html"), help="default: report.html"
     )

@@ -1,4 +1,4 @@
-"""The page: from directories to one HTML file that needs nothing else."""
+"""The page: from directories to one HTML file that needs nothing else, and its tables as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from markupsafe import Markup
 
 from mgie_lit.errors import ConfigError
 from mgie_lit.evaluation.files import write_whole
+from mgie_lit.report.compare import category_tables, choose_pairs, group_by_data, pair_table
 from mgie_lit.report.curves import NUM_COLOURS, curve_panels
-from mgie_lit.report.pictures import data_uri, make_gallery
-from mgie_lit.report.read import Evaluation, TrainingRun, read_directories
+from mgie_lit.report.differences import config_differences
+from mgie_lit.report.export import as_markdown, write_csv
+from mgie_lit.report.images import FULL_SCALE, MAX_SIDE, data_uri
+from mgie_lit.report.pictures import make_gallery
+from mgie_lit.report.read import Evaluation, TrainingRun
+from mgie_lit.report.samples import make_grid
+from mgie_lit.report.sweeps import read_all, trial_table
+from mgie_lit.report.systems import systems_table, title_of
 from mgie_lit.report.tables import comparison, group_tables, metric_rows
 from mgie_lit.report.verdict import headline, interval_note, verdicts
 
@@ -25,12 +32,17 @@ if TYPE_CHECKING:
 
     from mgie_lit.report.pictures import Gallery
     from mgie_lit.report.read import Origin
-    from mgie_lit.report.tables import GroupTable, MetricRow
+    from mgie_lit.report.samples import SampleGrid
+    from mgie_lit.report.sweeps import Sweep
+    from mgie_lit.report.tables import ComparisonBlock, GroupTable, MetricRow, Table
     from mgie_lit.report.verdict import Verdict
 
-NUM_PICTURES = 24  # samples shown of all evaluations together
-MIN_PICTURES = 6  # samples shown of each
+IMAGE_BUDGET = 18_000_000  # bytes of all images of samples together, so that the page stays under 20 MB
+MIN_GRID_SHARE = 0.1  # of the budget, for a data set's grid where best and worst samples have taken the most
+FEW_EVALUATIONS = 8  # of more, best and worst samples are shown smaller
+SMALL_SIDE = 96  # pixels then
 MAX_RUN_PICTURE_SIDE = 1600  # pixels of a training run's last grid
+MARKDOWN_SUFFIX, TABLES_SUFFIX = ".md", "_tables"  # beside the page, with its name
 
 
 @dataclass(frozen=True)
@@ -58,32 +70,113 @@ class MakingOf:
     protocol: str  # YAML text; "" for a training run
 
 
-def write_report(dirs: Sequence[Path], output: Path) -> None:
-    """Write one self-contained HTML page about training runs and evaluations.
+@dataclass(frozen=True)
+class DataPart:
+    """What the page says about evaluations of the same data."""
 
-    It holds the verdict against copying, tables with 95 % intervals, loss curves, pictures, and how all was made;
-    images and curves are inside the file, and nothing is loaded from elsewhere.
+    title: str
+    evaluations: list[EvaluationPart]
+    systems: Table
+    pairs: list[tuple[Table, list[Table]]]  # differences, and the same by the values of each attribute
+    beside_copy: list[ComparisonBlock]
+    grid: SampleGrid | None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the page is made of."""
+
+    runs: list[TrainingRun]
+    evaluations: list[Evaluation]
+    sweeps: list[Sweep]
+    parts: list[DataPart]
+    trials: list[Table]
+    config_tables: list[Table]
+
+    def sections(self) -> dict[str, list[Table]]:
+        """Tables under headings, for Markdown and CSV."""
+        return {
+            "Systems": [part.systems for part in self.parts],
+            "Paired differences": [table for part in self.parts for table, _ in part.pairs],
+            "Paired differences by category": [
+                table for part in self.parts for _, tables in part.pairs for table in tables
+            ],
+            "Trials": self.trials,
+            "Config differences": self.config_tables,
+        }
+
+
+def write_report(dirs: Sequence[Path], output: Path) -> None:
+    """Write one self-contained HTML page about runs, evaluations and sweeps, and its tables beside it.
+
+    It holds the verdict against copying, tables with 95 % intervals, paired differences, loss curves, a grid of
+    samples, trials of sweeps, and how all was made; images and curves are inside the file, and nothing is loaded from
+    elsewhere. Beside ``report.html`` lie ``report.md`` and ``report_tables/*.csv`` with the same tables.
 
     Args:
-        dirs: Directories that ``mgie train`` or ``mgie eval`` made, in any mix; at least one.
+        dirs: Directories that ``mgie train`` or ``mgie eval`` made, also with ``-m``, in any mix; at least one.
         output: The file to write; its folder is made where it is missing.
 
     Raises:
-        ConfigError: No directory is given, or ``output`` is there already.
+        ConfigError: No directory is given, or ``output`` or one of the files beside it is there already.
         CheckpointError: A directory is neither run nor evaluation; the message says which files were expected.
         DataError: A file in a directory can not be read; the message gives its path.
     """
     if not dirs:
         raise ConfigError("report: expected at least one run or evaluation directory, got none; name one")
-    if output.exists():
-        raise ConfigError(f"report: expected a new file, but {output} exists; choose another name, or remove it")
-    runs, evaluations = read_directories(dirs)
-    page = _render(runs, evaluations, command=["mgie", "report", *map(str, dirs), "-o", str(output)])
+    markdown, tables = beside(output)
+    for path in (output, markdown, tables):
+        if path.exists():
+            raise ConfigError(f"report: expected a new file, but {path} exists; choose another name, or remove it")
+    contents = _collect(dirs)
+    page = _render(contents, command=["mgie", "report", *map(str, dirs), "-o", str(output)])
+    sections = contents.sections()
+    text = as_markdown(f"Report: {_title(contents.runs, contents.evaluations)}", sections)
     output.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(tables, sections)
+    write_whole(markdown, lambda draft: draft.write_text(text, encoding="utf-8"))
     write_whole(output, lambda draft: draft.write_text(page, encoding="utf-8"))
 
 
-def _render(runs: list[TrainingRun], evaluations: list[Evaluation], command: list[str]) -> str:
+def beside(output: Path) -> tuple[Path, Path]:
+    """Markdown file and folder of CSV files of a page.
+
+    >>> [path.name for path in beside(Path("out/report.html"))]
+    ['report.md', 'report_tables']
+    """
+    return output.with_suffix(MARKDOWN_SUFFIX), output.with_name(output.stem + TABLES_SUFFIX)
+
+
+def _collect(dirs: Sequence[Path]) -> Contents:
+    runs, evaluations, sweeps = read_all(dirs)
+    side = MAX_SIDE if len(evaluations) <= FEW_EVALUATIONS else SMALL_SIDE
+    made = {evaluation.name: _evaluation_part(evaluation, side) for evaluation in evaluations}
+    used = sum(part.gallery.num_bytes for part in made.values())
+    groups = group_by_data(evaluations)
+    budget = int(max(IMAGE_BUDGET - used, MIN_GRID_SHARE * IMAGE_BUDGET) / max(1, len(groups)))
+    tables = (config_differences(runs, "Training runs"), config_differences(evaluations, "Evaluations"))
+    return Contents(
+        runs=runs,
+        evaluations=evaluations,
+        sweeps=sweeps,
+        parts=[_data_part(group, [made[one.name] for one in group], budget) for group in groups],
+        trials=[trial_table(sweep) for sweep in sweeps],
+        config_tables=[table for table in tables if table],
+    )
+
+
+def _data_part(group: list[Evaluation], parts: list[EvaluationPart], budget: int) -> DataPart:
+    return DataPart(
+        title=title_of(group),
+        evaluations=parts,
+        systems=systems_table(group),
+        pairs=[(pair_table(pair), category_tables(pair)) for pair in choose_pairs(group)],
+        beside_copy=comparison(group) if len(group) > 1 else [],
+        grid=make_grid(group, budget=budget),
+    )
+
+
+def _render(contents: Contents, command: list[str]) -> str:
     environment = Environment(
         loader=PackageLoader("mgie_lit.report"),
         autoescape=select_autoescape(["html"]),  # instructions are strangers' words
@@ -91,13 +184,15 @@ def _render(runs: list[TrainingRun], evaluations: list[Evaluation], command: lis
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    count = max(MIN_PICTURES, NUM_PICTURES // max(1, len(evaluations)))
+    runs, evaluations = contents.runs, contents.evaluations
     return environment.get_template("report.html").render(
         title=_title(runs, evaluations),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=runs,
-        parts=[_evaluation_part(evaluation, count) for evaluation in evaluations],
-        comparison=comparison(evaluations) if len(evaluations) > 1 else [],
+        data_parts=contents.parts,
+        parts=[part for data in contents.parts for part in data.evaluations],
+        trials=contents.trials,
+        config_tables=contents.config_tables,
         panels=[(panel.title, Markup(panel.svg)) for panel in curve_panels(runs)],  # our own drawing
         run_pictures=_run_pictures(runs),
         making_of=_making_of(runs, evaluations),
@@ -105,6 +200,7 @@ def _render(runs: list[TrainingRun], evaluations: list[Evaluation], command: lis
         commits=_commits(runs, evaluations),
         command=shlex.join(command),
         num_colours=NUM_COLOURS,
+        full_scale=FULL_SCALE,
     )
 
 
@@ -114,10 +210,12 @@ def _together(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) ->
 
 def _title(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -> str:
     names = list(dict.fromkeys(part.name for part in _together(runs, evaluations)))
+    if not names:
+        return "sweep without a finished trial"
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _evaluation_part(evaluation: Evaluation, count: int) -> EvaluationPart:
+def _evaluation_part(evaluation: Evaluation, max_side: int) -> EvaluationPart:
     results = verdicts(evaluation)
     return EvaluationPart(
         evaluation=evaluation,
@@ -125,7 +223,7 @@ def _evaluation_part(evaluation: Evaluation, count: int) -> EvaluationPart:
         verdicts=results,
         rows=metric_rows(evaluation),
         groups=group_tables(evaluation),
-        gallery=make_gallery(evaluation, count),
+        gallery=make_gallery(evaluation, max_side=max_side),
         interval_note=interval_note(evaluation),
         facts=_facts(evaluation),
     )

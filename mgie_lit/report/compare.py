@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_FOR_ALL_PAIRS = 4  # more systems are compared with the first alone
 MIN_GROUP = 2  # samples of a category that an interval needs
-SAME_SCORE = 1e-6  # copies of the same images have the same scores, but for rounding
+SAME_SCORE = 1e-4  # copies of the same images have the same scores, but for rounding that depends on the batch
 
 
 @dataclass(frozen=True)
@@ -187,21 +187,15 @@ def choose_pairs(group: Sequence[Evaluation]) -> list[Pair]:
     return [Pair(group[0], second) for second in group[1:]]
 
 
-def pair_tables(group: Sequence[Evaluation]) -> list[Table]:
-    """A table a pair: a row a metric, and below them a row a category of each attribute."""
-    return [_pair_table(pair) for pair in choose_pairs(group)]
-
-
-def _pair_table(pair: Pair) -> Table:
+def pair_table(pair: Pair) -> Table:
+    """A row a metric: difference, interval, wins, losses, ties."""
     whole = differences(pair)
     columns = ["metric", "difference", "wins", "losses", "ties", "n"]
     rows = [TableRow(metric_heading(one.metric, pair.first), _pair_cells(one, pair)) for one in whole]
     names = [one.metric for one in whole]
     counts = [sum(len(one.table["sample_id"].unique()) for one in (pair.first, pair.second)), 2 * _most(whole)]
     note = f"Only the {_most(whole)} common samples are compared. " if counts[0] != counts[1] else ""
-    left_out = [
-        name for name in pair.first.metric_names if name in pair.second.metric_names and name not in names
-    ]
+    left_out = [name for name in pair.first.metric_names if name in pair.second.metric_names and name not in names]
     if left_out:
         note += f"Left out, for they were measured differently or have no common sample: {', '.join(left_out)}."
     return Table(pair.name, columns, rows, [_record(one, pair) for one in whole], note.strip())
@@ -215,10 +209,15 @@ def category_tables(pair: Pair) -> list[Table]:
         found = {value: differences(pair, ids) for value, ids in members.items()}
         rows = [TableRow(value, _category_cells(made, names, pair)) for value, made in found.items() if made]
         records = [
-            {"attribute": attribute, "value": value} | _record(one, pair) for value, made in found.items() for one in made
+            {"attribute": attribute, "value": value} | _record(one, pair)
+            for value, made in found.items()
+            for one in made
         ]
         headings = [metric_heading(name, pair.first) for name in names]
-        tables.append(Table(f"{pair.name}, by {attribute}", [attribute, *headings, "n"], rows, records))
+        note = (
+            "Behind the interval: wins / losses / ties. Many categories are many chances for an interval to miss zero."
+        )
+        tables.append(Table(f"{pair.name}, by {attribute}", [attribute, *headings, "n"], rows, records, note))
     return tables
 
 
@@ -249,8 +248,14 @@ def _pair_cells(one: Difference, pair: Pair) -> list[Cell]:
 
 def _category_cells(made: Sequence[Difference], names: Sequence[str], pair: Pair) -> list[Cell]:
     found = {one.metric: one for one in made}
-    cells = [_cell(found[name], pair) if name in found else Cell(MISSING) for name in names]
+    cells = [_counted(found[name], pair) if name in found else Cell(MISSING) for name in names]
     return [*cells, Cell(str(_most(made)))]
+
+
+def _counted(one: Difference, pair: Pair) -> Cell:
+    """The difference, with wins, losses and ties behind its interval."""
+    cell, counts = _cell(one, pair), f"{one.wins} / {one.losses} / {one.ties}"
+    return replace(cell, interval=f"{cell.interval}, {counts}" if cell.interval else counts)
 
 
 def _record(one: Difference, pair: Pair) -> dict[str, object]:

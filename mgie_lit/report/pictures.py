@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mgie_lit.report.images import MAX_SIDE, data_uri, difference_map, encode, open_or_none
+from mgie_lit.report.images import MAX_SIDE, data_uri, difference_map, encode, encode_or_none, open_or_none
 from mgie_lit.report.verdict import format_value, higher_is_better, metric_label
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _rank(table: pd.DataFrame, metric: str, evaluation: Evaluation) -> pd.DataFr
 
 def _card(evaluation: Evaluation, row: dict[str, Any], roles: Sequence[str], max_side: int) -> Card:
     opened = {role: open_or_none(find_image(evaluation.path, row, role)) for role in roles}
-    images = {role: image and encode(image, max_side) for role, image in opened.items()}
+    images = {role: encode_or_none(image, max_side) for role, image in opened.items()}
     edited, target = opened.get("edited"), opened.get("target")
     if "edited" in roles and "target" in roles:
         images[DIFFERENCE] = encode(difference_map(edited, target), max_side) if edited and target else None

@@ -133,6 +133,8 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
     >>> _short_names([Path("/runs/a/eval"), Path("/runs/b/eval"), Path("/runs/c")])
     ['a/eval', 'b/eval', 'c']
+    >>> _short_names([Path("/runs/multirun/sweep/0")])  # the number of a trial alone says nothing
+    ['sweep/0']
     """
 
     def shorten(path: Path, count: int) -> str:
@@ -141,7 +143,7 @@ def _short_names(paths: Sequence[Path]) -> list[str]:
 
     names = []
     for path in paths:
-        count, others = 1, [other for other in paths if other != path]
+        count, others = 1 + path.name.isdigit(), [other for other in paths if other != path]
         while count < len(path.parts) and shorten(path, count) in {shorten(other, count) for other in others}:
             count += 1
         names.append(shorten(path, count))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from mgie_lit.report.images import MAX_SIDE, difference_map, encode, open_or_none
+from mgie_lit.report.images import MAX_SIDE, difference_map, encode, encode_or_none, open_or_none
 from mgie_lit.report.pictures import (
     find_image,
     first_seed,
@@ -203,15 +203,17 @@ def _card(
     filters: dict[str, list[str]],
     side: int,
 ) -> SampleCard:
-    having = [(index, one, rows[name]) for index, (one, rows) in enumerate(zip(group, by_id, strict=True)) if name in rows]
+    having = [
+        (index, one, rows[name]) for index, (one, rows) in enumerate(zip(group, by_id, strict=True)) if name in rows
+    ]
     source, target = (_first_image(having, role) for role in ("source", "target"))
     first = having[0][2]
     return SampleCard(
         sample_id=name,
         instruction=text_of(first, "instruction"),
         expressive_target=text_of(first, "expressive_target"),
-        source=source and encode(source, side),
-        target=target and encode(target, side),
+        source=encode_or_none(source, side),
+        target=encode_or_none(target, side),
         categories={key: str(first[key]) for key in filters if key in first},
         outputs=[_output(index, one, row, target, side) for index, one, row in having],
     )
@@ -230,7 +232,7 @@ def _output(index: int, evaluation: Evaluation, row: dict[str, Any], target: Ima
     sign = -1.0 if metric and higher_is_better(metric, evaluation) else 1.0
     return Output(
         system=index,
-        edited=edited and encode(edited, side),
+        edited=encode_or_none(edited, side),
         difference=encode(difference_map(edited, target), side) if edited and target else None,
         expressive_instruction=text_of(row, "expressive_instruction"),
         scores=" · ".join(score_notes(evaluation, row)),

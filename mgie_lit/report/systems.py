@@ -12,7 +12,7 @@ from mgie_lit.evaluation.table import COPY_PREFIX
 from mgie_lit.report.compare import bootstrap_of, comparable_metrics, sample_means, units_of
 from mgie_lit.report.published import MARKS, rows_for
 from mgie_lit.report.tables import Cell, Table, TableRow, metric_heading, score_cell
-from mgie_lit.report.verdict import MISSING, format_value, higher_is_better
+from mgie_lit.report.verdict import FEW_UNITS, MISSING, format_value, higher_is_better
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,9 @@ def systems_table(group: Sequence[Evaluation]) -> Table:
     systems = list(dict.fromkeys([one.name for one in group] + [COPY for found in scores.values() if COPY in found]))
     first = {name: next(one for one in group if name in one.metric_names) for name in names}
     rows = [
-        TableRow(system, [_cell(name, scores[name].get(system)) for name in names] + [_count(system, scores)], _kind(system))
+        TableRow(
+            system, [_cell(name, scores[name].get(system)) for name in names] + [_count(system, scores)], _kind(system)
+        )
         for system in systems
     ]
     records = [
@@ -187,10 +189,16 @@ def _note(group: Sequence[Evaluation], names: Sequence[str], published: Sequence
         told = ", ".join(f"{name} {_num_scored(one)}" for name, one in zip(counts, group, strict=True))
         notes.append(f"Only common samples are counted (n); scored were: {told}.")
     differently = [
-        f"{name} of {one.name}" for name in names for one in group if name in one.metric_names and _differs(one, group, name)
+        f"{name} of {one.name}"
+        for name in names
+        for one in group
+        if name in one.metric_names and _differs(one, group, name)
     ]
     if differently:
         notes.append(f"Left out, for it was measured differently (see protocol): {', '.join(differently)}.")
+    num_units = len({unit for one in group[:1] for unit in units_of(one, list(one.table["sample_id"].unique()))})
+    if num_units < FEW_UNITS:
+        notes.append(f"Intervals rest on {num_units} independent units, so they are rough.")
     if published:
         marks = sorted({score.mark for row in published for name, score in row.scores.items() if name in names})
         sources = {row.source.title: row.source for row in published}

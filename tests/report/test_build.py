@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -65,7 +66,11 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
     assert not page.open
     assert page.addresses
     assert all(re.match(r"data:image/jpeg;base64,|#", address) for address in page.addresses)
-    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert not {"link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("script") == 1  # its own few lines; see that they load nothing
+    assert not re.search(
+        r"\b(fetch|import|XMLHttpRequest|eval)\b", page.words[page.words.index("// Filters and order") :]
+    )
     assert len(page.ids) == len(set(page.ids))
 
 
@@ -87,7 +92,8 @@ def test_the_page_says_what_matters(page: Page) -> None:
     ):
         assert text in page.words
     assert page.tags.count("svg") == 8
-    assert page.tags.count("img") == 3 * (24 + 3 + 3)
+    assert page.tags.count("img") == 4 * (40 + 3 + 3)
+    assert "Shown are 40 of 40 samples, thumbnails of at most 224 px" in page.words
 
 
 def test_strangers_words_are_only_words(page: Page) -> None:
@@ -110,6 +116,7 @@ def test_only_evaluations_or_only_runs(
     pair = Page((tmp_path / "b.html").read_text(encoding="utf-8"))
     assert not pair.open
     assert "Beats copying on PSNR; does not on L1 or SSIM." in pair.words
+    assert "two minus one" in pair.words
     assert "Its command line is not recorded in this directory." in pair.words
     assert "svg" not in pair.tags
 
@@ -123,25 +130,63 @@ def test_a_runs_last_grid_is_shown(tmp_path: Path, make_run: Callable[..., Path]
     assert "run: validation edits at step 20" in Page((tmp_path / "a.html").read_text(encoding="utf-8")).words
 
 
+@pytest.mark.slow
 def test_four_hundred_samples_stay_small(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
     folder = make_evaluation(tmp_path / "eval", 400, pictures=False)
     for kind in ("sources", "images", "targets"):
         (folder / kind).mkdir()
-        noise = Image.effect_noise((512, 512), 60).convert("RGB")  # the worst case for JPEG
+        noise = Image.effect_noise((256, 256), 60).convert("RGB")  # the worst case for JPEG
         noise.save(tmp_path / "noise.png")
         for index in range(400):
             (folder / kind / f"test-{index:06d}.png").hardlink_to(tmp_path / "noise.png")
         (tmp_path / "noise.png").unlink()
     write_report([folder], tmp_path / "a.html")
-    assert 1e5 < (tmp_path / "a.html").stat().st_size < 6e6
+    assert 1e6 < (tmp_path / "a.html").stat().st_size < 20e6
+    assert "Shown are 400 of 400 samples" in (tmp_path / "a.html").read_text()
 
 
-def test_nothing_is_overwritten(tmp_path: Path, make_run: Callable[..., Path]) -> None:
-    output = tmp_path / "report.html"
-    output.write_text("mine")
-    with pytest.raises(ConfigError, match=r"expected a new file, but .*report.html exists; choose another name"):
-        write_report([make_run(tmp_path / "run", 5)], output)
-    assert output.read_text() == "mine"
+def test_the_same_tables_lie_beside_the_page(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
+    folders = [make_evaluation(tmp_path / name, 12, pictures=False) for name in ("one", "two")]
+    (folders[1] / "config.yaml").write_text("optimizer: {lr: 1}\n")
+    write_report(folders, tmp_path / "r.html")
+    text = (tmp_path / "r.md").read_text(encoding="utf-8")
+    for heading in ("## Systems", "## Paired differences", "### two minus one, by operation", "## Config differences"):
+        assert heading in text
+    assert sorted(path.name for path in (tmp_path / "r_tables").iterdir()) == [
+        "config_differences.csv",
+        "paired_differences.csv",
+        "paired_differences_by_category.csv",
+        "systems.csv",
+    ]
+
+
+def test_different_data_stand_apart(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
+    folders = [make_evaluation(tmp_path / name, 6, pictures=False) for name in ("one", "two")]
+    table = pd.read_parquet(folders[1] / "per_sample.parquet")
+    table.assign(sample_id="other-" + table["sample_id"]).to_parquet(folders[1] / "per_sample.parquet")
+    write_report(folders, tmp_path / "r.html")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "Evaluations of different data stand in tables of their own" in page.words
+    assert "two minus one" not in page.words
+
+
+def test_a_sweep_has_its_trials(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    make_run(tmp_path / "sweep" / "0", 20)
+    (tmp_path / "sweep" / "1").mkdir()
+    write_report([tmp_path / "sweep"], tmp_path / "r.html")
+    page = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "2 trials, 2 not done" in page.words
+    assert "stopped at step 20 of 300" in page.words
+    assert "script" not in page.tags  # nothing to filter
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md", "report_tables"])
+def test_nothing_is_overwritten(tmp_path: Path, make_run: Callable[..., Path], name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=rf"expected a new file, but .*{name} exists; choose another name"):
+        write_report([make_run(tmp_path / "run", 5)], tmp_path / "report.html")
+    assert (tmp_path / name).read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name, "run"]
 
 
 def test_a_failed_report_leaves_no_file(tmp_path: Path) -> None:
