@@ -151,9 +151,17 @@ class Bundle:
         missing += [
             f"{_TRAIN}{step}*{_SUFFIX}" for step in CORE_STEPS if not any(is_step(name, step) for name in steps)
         ]
-        if not (self._names(_INFER, _SUFFIX) - {"half"}) & set(self.cases):
+        cases = self._names(_INFER, _SUFFIX) - {"half"}
+        if not cases or (self.has(INFER_MANIFEST) and not cases & self._named_cases(cases)):
             missing.append(f"{_INFER}<case>{_SUFFIX} with its entry in {INFER_MANIFEST}")
         return missing
+
+    def _named_cases(self, files: set[str]) -> set[str]:
+        """Cases of the manifest; a damaged one has failed rows of its own, and says nothing on the files."""
+        try:
+            return set(self.cases)
+        except BundleError:
+            return files
 
     def _names(self, prefix: str, suffix: str) -> set[str]:
         """The middle parts of the names of files."""

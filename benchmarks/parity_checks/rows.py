@@ -42,6 +42,10 @@ class Table:
         """Nothing to compare with."""
         self.rows.append(Row(group, check, "absent", note=why))
 
+    def fail(self, group: str, check: str, why: str) -> None:
+        """What broke; the row has the first line of its message."""
+        self.rows.append(Row(group, check, "failed", math.inf, EXACT, (why.strip().splitlines() or [""])[0]))
+
     def compare(
         self,
         group: str,
@@ -117,21 +121,17 @@ class Table:
 
         Yields:
             Nothing.
-
-        Raises:
-            BundleError: The bundle is damaged.
         """
         try:
             yield
         except NotRecorded as missing:
             self.absent(group, check, str(missing))
-        except BundleError:
-            raise
+        except BundleError as damage:
+            self.fail(group, check, str(damage))
         except Exception as error:
             if os.environ.get("MGIE_DEBUG") == "1":
                 raise
-            lines = str(error).strip().splitlines() or [""]
-            self.rows.append(Row(group, check, "failed", math.inf, EXACT, f"{type(error).__name__}: {lines[0]}"))
+            self.fail(group, check, f"{type(error).__name__}: {error}")
 
     def judge(self, group: str, check: str, difference: float, tolerance: float = TOLERANCE, note: str = "") -> None:
         """A difference that is known already."""

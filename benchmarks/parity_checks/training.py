@@ -68,15 +68,16 @@ def check_steps(rebuilt: Rebuilt, table: Table) -> None:
     """Every recorded training step, with the gradients of those that have them recorded."""
     found: set[str] = set()
     for name in rebuilt.bundle.training_steps():
-        group, recorded = f"{GROUP} {name}", rebuilt.bundle.step_tensors(name)
-        found |= recorded.keys()
-        if recorded:
-            with table.guard(group, "the whole step"):
+        group = f"{GROUP} {name}"
+        with table.guard(group, "the whole step"):
+            recorded = rebuilt.bundle.step_tensors(name)
+            found |= recorded.keys()
+            if recorded:
                 _check_step(rebuilt, name, recorded, table)
-        else:
-            for what in ("losses", *(label for label, _ in _ALWAYS.values())):
-                table.absent(group, what, f"no train_{name}.safetensors")
-            check_gradients(rebuilt, name, recorded, table)
+            else:
+                for what in ("losses", *(label for label, _ in _ALWAYS.values())):
+                    table.absent(group, what, f"no train_{name}.safetensors")
+                check_gradients(rebuilt, name, recorded, table)
         rebuilt.editor.zero_grad(set_to_none=True)
     for key, (label, _) in _SOMEWHERE.items():
         if key not in found:
@@ -93,7 +94,11 @@ def check_ignored_text(rebuilt: Rebuilt, table: Table) -> None:
         pixels = rebuilt.batch.mllm_pixels
         assert pixels is not None
         samples = list(enumerate(rebuilt.examples))
-        odd = [index for index, _ in samples if plain[index] != entry["both"]["p"][index]]
+        odd = [
+            index for index, starts in enumerate(zip(plain, entry["both"]["p"], strict=False)) if len(set(starts)) > 1
+        ]
+        if len(odd) != 1:  # a separator moves the slice's start, unless the start is clamped to the end anyway
+            raise NotRecorded("which sample holds the separator")
         examples = [_with_separator(example) if index in odd else example for index, example in samples]
         for key, chosen in (("both", list(range(len(examples)))), ("only_bad", odd)):
             batch = rebuilt.collator([examples[index] for index in chosen])

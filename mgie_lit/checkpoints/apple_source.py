@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,22 @@ from mgie_lit.checkpoints.weight_files import open_weights
 from mgie_lit.errors import CheckpointError
 
 NUM_HEADS = 4  # of the edit head, ml-mgie; shapes do not tell
+PUBLISHED_LAYERS = 4  # of encoder and decoder each, ml-mgie
+PUBLISHED_SIZES = {  # of the edit head, ml-mgie; for a file that does not tell
+    "input_dim": 4096,
+    "hidden_dim": 512,
+    "output_dim": 768,
+    "num_queries": 77,
+    "feedforward_dim": 2048,
+}
+_WORDS = "words"  # stands for the word embeddings, which are no tensor of the head
+_WITNESSES = {  # argument -> names of tensors and their axis that has the size, best first
+    "input_dim": ((r"llm2hid\.weight", 1), ("stored_embeddings", 1), (_WORDS, 1)),
+    "hidden_dim": ((r"llm2hid\.weight", 0), (r"hid2feat\.weight", 1), ("query", 2)),
+    "output_dim": ((r"hid2feat\.weight", 0), (r"hid2feat\.bias", 0)),
+    "num_queries": (("query", 1),),
+    "feedforward_dim": ((r".*\.linear1\.weight", 0), (r".*\.linear1\.bias", 0), (r".*\.linear2\.weight", 1)),
+}
 
 
 def open_apple(folder: Path, files: OpenFiles | None = None) -> dict[str, LazyTensor]:
@@ -42,38 +59,44 @@ def open_apple(folder: Path, files: OpenFiles | None = None) -> dict[str, LazyTe
     return tensors
 
 
-def edit_head_config(tensors: LazyTensors) -> dict[str, Any]:
+def edit_head_config(tensors: LazyTensors, words: LazyTensor | None = None) -> dict[str, Any]:
     """Arguments of our ``EditHead`` from the shapes of its tensors.
 
+    A size whose first witness is missing comes from the next, and in the end is the published one, so that `check_fit`
+    can name everything that is missing at once.
+
     Args:
-        tensors: Of the edit head, under our names.
+        tensors: Of the edit head, under our names; any may be missing.
+        words: ``(rows, input_dim)`` word embeddings that came with it, which tell its input's width as well.
 
     Returns:
-        The arguments; the number of heads is ml-mgie's.
-
-    Raises:
-        CheckpointError: A tensor that tells a size is missing.
+        The arguments; the number of heads, and that there are as many encoder as decoder layers, is ml-mgie's.
     """
-    try:
-        hidden_dim, input_dim = tensors["llm2hid.weight"].shape
-        stored = tensors.get("stored_embeddings")
-        return {
-            "input_dim": input_dim,
-            "hidden_dim": hidden_dim,
-            "output_dim": tensors["hid2feat.weight"].shape[0],
-            "num_queries": tensors["query"].shape[1],
-            "num_heads": NUM_HEADS,
-            "num_encoder_layers": _num_layers(tensors, "encoder"),
-            "num_decoder_layers": _num_layers(tensors, "decoder"),
-            "feedforward_dim": tensors["mapper.encoder.layers.0.linear1.weight"].shape[0],
-            "num_stored_embeddings": 0 if stored is None else stored.shape[0],
-        }
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"{MLLM_FILE}: expected a whole edit head, can not tell its sizes (edit_head.{error.args[0]})"
-        ) from error
+    stored = tensors.get("stored_embeddings")
+    num_layers = _num_layers(tensors)
+    known = {**tensors, _WORDS: words} if words else tensors
+    sizes = {argument: _size(known, argument, *witnesses) for argument, witnesses in _WITNESSES.items()}
+    return {
+        **sizes,
+        "num_heads": NUM_HEADS,
+        "num_encoder_layers": num_layers,
+        "num_decoder_layers": num_layers,
+        "num_stored_embeddings": stored.shape[0] if stored and stored.shape else 0,
+    }
 
 
-def _num_layers(tensors: LazyTensors, kind: str) -> int:
-    prefix = f"mapper.{kind}.layers."
-    return len({name.split(".")[3] for name in tensors if name.startswith(prefix)})
+def _size(tensors: LazyTensors, argument: str, *witnesses: tuple[str, int]) -> int:
+    """Size by the first witness, a pattern of names and an axis, that a module can be made with."""
+    for pattern, axis in witnesses:
+        for name in filter(re.compile(pattern).fullmatch, tensors):
+            shape = tensors[name].shape
+            size = shape[axis] if axis < len(shape) else 0
+            if size and (argument != "hidden_dim" or size % NUM_HEADS == 0):
+                return size
+    return PUBLISHED_SIZES[argument]
+
+
+def _num_layers(tensors: LazyTensors) -> int:
+    """By the highest number, not by counting: a file that lost its last encoder layer still has a decoder's."""
+    found = filter(None, map(re.compile(r"mapper\.(?:encoder|decoder)\.layers\.(\d+)\..+").fullmatch, tensors))
+    return max((1 + int(match[1]) for match in found), default=PUBLISHED_LAYERS)

@@ -116,11 +116,12 @@ def vision_config_of(tensors: LazyTensors) -> dict[str, Any]:
             f"vision tower: expected a config, or a width that is a multiple of {_CLIP_HEAD_DIM} (the published "
             f"heads), got {width}; name the tower's folder with --vision"
         )
-    layers = {name.split(".")[3] for name in tensors if name.startswith("vision_tower.encoder.layers.")}
+    layers = [name.split(".")[3] for name in tensors if name.startswith("vision_tower.encoder.layers.")]
+    last_layer = max(int(number) for number in layers if number.isdecimal())  # no count, so that a lost one is reported
     sizes = {
         "hidden_size": width,
         "intermediate_size": feedforward,
-        "num_hidden_layers": len(layers),
+        "num_hidden_layers": last_layer + 1,
         "num_attention_heads": width // _CLIP_HEAD_DIM,
         "image_size": math.isqrt(positions - 1) * patch_size,
         "patch_size": patch_size,

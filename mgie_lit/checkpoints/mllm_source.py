@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ class MLLMSource:
     def config(self) -> dict[str, Any]:
         """Arguments of our ``MLLM``, without ``image_patch_id`` unless the source is an export of ours.
 
+        A legacy LLaVA seldom describes a tower among its own weights: then the config of the CLIP that it names counts,
+        and where that is not on this machine, the shapes of the weights.
+
         Returns:
             ``language``, ``vision``, ``vision_layer``, ``projector_layers``.
 
@@ -79,7 +82,10 @@ class MLLMSource:
     def _vision_config(self, config: dict[str, Any], path: Path) -> dict[str, Any]:
         if self.tower is not None:
             return vision_config(read_json(self.tower / CONFIG_FILE), self.tower / CONFIG_FILE)
-        return vision_config(config, path) if "vision_config" in config else vision_config_of(self.tensors)
+        if "vision_config" in config:
+            return vision_config(config, path)
+        named = _named_config(self.folder, config) if self.format is LLAVA else None
+        return vision_config_of(self.tensors) if named is None else vision_config(read_json(named), named)
 
 
 def open_mllm(folder: Path, *, vision: Path | None = None, files: OpenFiles | None = None) -> MLLMSource:
@@ -147,12 +153,32 @@ def _named_tower(folder: Path) -> Path:
     for place in (Path(name), folder / name):
         if has_weights(place):
             return place
+    snapshot = _cached(name)
+    if snapshot is None:
+        raise CheckpointError(
+            f"{folder}: its vision tower {name} is neither a folder nor in this machine's hub cache; {advice}"
+        )
+    return snapshot
+
+
+def _named_config(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Config file of the tower that a legacy LLaVA config names, with or without weights beside it."""
+    name = config.get("mm_vision_tower")
+    if not isinstance(name, str) or not name:
+        return None
+    for place in (Path(name), folder / name):
+        if (place / CONFIG_FILE).is_file():
+            return place / CONFIG_FILE
+    snapshot = _cached(name)
+    return snapshot / CONFIG_FILE if snapshot is not None and (snapshot / CONFIG_FILE).is_file() else None
+
+
+def _cached(name: str) -> Path | None:
+    """Folder of a hub id in this machine's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError) as error:
-        raise CheckpointError(
-            f"{folder}: its vision tower {name} is neither a folder nor in this machine's hub cache; {advice}"
-        ) from error
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None

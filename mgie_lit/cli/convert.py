@@ -69,6 +69,8 @@ def _convert_run(source: Path, dest: Path, target: str, dtype: str | None, on_by
     from mgie_lit.checkpoints.conversion import trained
 
     is_export = (source / _EXPORT_INDEX).is_file()
+    # an export of InstructPix2Pix or Stable Diffusion has parts and no index; its UNet comes back all the same
+    has_unet = is_export or (source / "unet" / "config.json").is_file()
     if is_export and target == "export":
         raise CheckpointError(f"{source}: expected a run directory or a .ckpt file, got an export folder already")
     if target == "apple":
@@ -79,7 +81,7 @@ def _convert_run(source: Path, dest: Path, target: str, dtype: str | None, on_by
 
             tensors, first = trained.trained_tensors(load_editor(source)[0], source)
         trained.write_apple(tensors, first, dest, dtype=dtype)  # type: ignore[arg-type]
-    elif is_export:
+    elif target == "diffusers" and has_unet:
         trained.export_unet(source, dest, on_bytes=on_bytes)
     elif target == "diffusers":
         from mgie_lit.config.build import load_editor

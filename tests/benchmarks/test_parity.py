@@ -173,7 +173,25 @@ def test_no_inference_manifest(made: Path, tmp_path: Path) -> None:
 
     assert _failed(table) == []
     assert {row.status for row in table.rows if row.group.startswith("edit")} == {"absent"}
-    assert bundle.missing_core() == ["infer_<case>.safetensors with its entry in infer_manifest.json"]
+    assert bundle.missing_core() == []
+
+
+@pytest.mark.parametrize(
+    ("files", "is_whole"),
+    [
+        ({"infer_A.safetensors": ""}, True),  # the manifest may be missing
+        ({"infer_A.safetensors": "", "infer_manifest.json": '{"cases": {"A": {}}}'}, True),
+        ({"infer_A.safetensors": "", "infer_manifest.json": '{"cases": {"B": {}}}'}, False),
+        ({"infer_A.safetensors": "", "infer_manifest.json": "{"}, True),  # its own checks fail
+        ({"infer_half.safetensors": ""}, False),
+    ],
+)
+def test_core_of_the_edits(tmp_path: Path, files: dict[str, str], is_whole: bool) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+
+    missing = "infer_<case>.safetensors with its entry in infer_manifest.json"
+    assert (missing not in Bundle(tmp_path).missing_core()) == is_whole
 
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,25 +215,112 @@ def test_no_trainer_run(rebuilt: Rebuilt, monkeypatch: pytest.MonkeyPatch) -> No
     ("file", "content", "message"),
     [
         ("train_manifest.json", b"{", "train_manifest.json: expected a JSON file"),
-        ("trainer_run.json", b"[1]", "trainer_run.json: expected a JSON object"),
-        ("train_v1_null.safetensors", b"broken", "train_v1_null.safetensors: expected a whole safetensors file"),
         ("train_manifest.json", b'{"seed": 1}', "expected sizes of all parts, 'config' is missing"),
     ],
 )
-def test_a_damaged_file(
+def test_a_damaged_manifest(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, content: bytes, message: str
 ) -> None:
     bundle = _copy(made, tmp_path)
     (bundle / file).write_bytes(content)
 
     assert parity.main(["--golden", str(bundle)]) == 2
-    assert message in capsys.readouterr().err
+
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out.splitlines()[-1] == "0 ok, 1 failed, 0 absent"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("file", "checks", "group"),
+    [
+        ("trainer_run.json", ("the trainer's steps",), "the trainer's steps"),
+        ("infer_manifest.json", ("edits",), "edits"),
+        ("demo_prompt_ids.json", ("demo prompts",), "demo prompts"),
+        ("infer_half.safetensors", ("half-precision files",), "half-precision files"),
+        ("tiny_weights.safetensors", (), "weights"),
+        ("train_inputs.safetensors", ("training ids and labels",), "text"),
+    ],
+)
+def test_a_damaged_file_fails_alone(
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    checks: tuple[str, ...],
+    group: str,
+) -> None:
+    bundle = _copy(made, tmp_path)
+    (bundle / file).write_bytes(b"[1]")
+    monkeypatch.setattr(parity, "run", lambda bundle, run=parity.run: run(bundle, ("names of the weights", *checks)))
+
+    status = parity.main(["--golden", str(bundle), "--json", str(tmp_path / "rows.json")])
+
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    failed = [row for row in rows if row["status"] == "failed"]
+    assert status == 1
+    assert {row["group"] for row in failed} == {group}
+    assert all(f"{file}: expected a" in row["note"] for row in failed)
+    assert re.fullmatch(r"\d+ ok, [12] failed, \d+ absent", capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.faults
+def test_a_damaged_step_fails_alone(rebuilt: Rebuilt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tensors(_: Bundle, name: str) -> dict[str, torch.Tensor]:
+        if name == "v1_null":
+            raise BundleError("train_v1_null.safetensors: broken")
+        return {}
+
+    monkeypatch.setattr(Bundle, "step_tensors", tensors)
+    table = Table()
+
+    training.check_steps(rebuilt, table)
+
+    assert _failed(table) == [("training v1_null", "the whole step")]
+    assert ("training v3_edge", "absent") in {(row.group, row.status) for row in table.rows}
+
+
+@pytest.mark.parametrize("starts", [[5, 6, 7], [4, 4, 7]])
+def test_no_single_sample_with_a_separator(
+    rebuilt: Rebuilt, monkeypatch: pytest.MonkeyPatch, starts: list[int]
+) -> None:
+    results = {"v0": {"p": [5, 6, 7]}, "odd": {"both": {"p": starts, "loss_ce": 1.0}, "only_bad": {"loss_ce": 1.0}}}
+    monkeypatch.setattr(Bundle, "results", results)
+    table = Table()
+
+    training.check_ignored_text(rebuilt, table)
+
+    assert [(row.status, row.note) for row in table.rows] == [("absent", "which sample holds the separator")]
+
+
+@pytest.mark.parametrize(("key", "style"), [("slow", text.SLOW), ("cached", text.FAST)])
+def test_an_instruction_from_the_demo_prompt(
+    rebuilt: Rebuilt, monkeypatch: pytest.MonkeyPatch, key: str, style: str
+) -> None:
+    prompt = rebuilt.guide.prompt
+    with text.tokenised(prompt, style):
+        ids = prompt.prompt_ids("say 'no', it's\tso  odd")
+    wrong = [*ids[:-1], ids[-1] + 1]
+    cut = ids[: ids.index(prompt.image_ids[0])]
+    assert rebuilt.bundle.cases  # read before the files are replaced
+    monkeypatch.setattr(Bundle, "json", lambda *_: {key: ids, f"{key} wrong": wrong, f"{key} cut": cut})
+    table = Table()
+
+    text.check_demo_prompts(rebuilt, table)
+
+    assert [row.status for row in table.rows] == ["ok", "failed", "absent"]
+    assert table.rows[-1].note == "neither the manifests nor the ids hold its instruction"
 
 
 @pytest.mark.faults
 def test_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main(["--golden", str(tmp_path / "nowhere")]) == 2
-    assert "--golden: expected a folder with recorded numbers" in capsys.readouterr().err
+
+    printed = capsys.readouterr()
+    assert "--golden: expected a folder with recorded numbers" in printed.err
+    assert printed.out.splitlines()[-1] == "0 ok, 1 failed, 0 absent"
 
 
 @pytest.mark.faults
@@ -224,8 +329,10 @@ def test_a_damaged_picture(made: Path, tmp_path: Path) -> None:
     tensors = load_file(bundle / "train_inputs.safetensors")
     save_file(tensors | {"jpeg.0.1": torch.zeros(9, dtype=torch.uint8)}, bundle / "train_inputs.safetensors")
 
-    with pytest.raises(BundleError, match=r"the bytes of a JPEG file in jpeg.0.1"):
-        parity.run(Bundle(bundle), ("training images",))
+    table = parity.run(Bundle(bundle), ("training images",))
+
+    assert _failed(table) == [("images", "pixels from the JPEG files")]
+    assert "the bytes of a JPEG file in jpeg.0.1" in table.rows[-1].note
 
 
 @pytest.mark.faults

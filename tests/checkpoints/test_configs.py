@@ -174,6 +174,12 @@ def test_vision_config_from_shapes() -> None:
     assert (config["num_attention_heads"], config["image_size"], config["patch_size"]) == (2, 56, 14)
 
 
+def test_a_lost_layer_counts() -> None:
+    tensors = shapes(128)
+    tensors["vision_tower.encoder.layers.10.mlp.fc1.weight"] = tensors["vision_tower.encoder.layers.1.mlp.fc1.weight"]
+    assert vision_config_of(tensors)["num_hidden_layers"] == 11
+
+
 def test_vision_config_of_a_whole_clip() -> None:
     clip = {"model_type": "clip", "vision_config": {"hidden_size": 72, "num_attention_heads": 9, "patch_size": 7}}
     config = vision_config(clip, "a")

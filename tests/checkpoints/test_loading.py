@@ -157,11 +157,14 @@ def test_apples_files_go_over_an_editor(
 def test_an_edit_head_from_apples_file_and_from_an_export(
     tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path
 ) -> None:
+    assert isinstance(editor.guide, MLLMGuide)
+    depth = {"num_encoder_layers": 2, "num_decoder_layers": 2}  # as many of each, as ml-mgie's
+    config = {**tiny_edit_head().config, **depth}
+    editor.guide.edit_head = EditHead(**config).eval()
     folder = published.write_apple(tmp_path / "apple", editor)
     convert_apple(folder, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
-    assert isinstance(editor.guide, MLLMGuide)
     for source in (folder, tmp_path / "export", tmp_path / "export" / "edit_head"):
-        head = EditHead(**tiny_edit_head().config)
+        head = EditHead(**config)
         load_edit_head(head, source)
         assert_equal(head.state_dict(), editor.guide.edit_head.state_dict())
 

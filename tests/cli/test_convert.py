@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from mgie_lit.checkpoints.conversion.combinations import COMBINATIONS, OPTIONS
 from mgie_lit.checkpoints.runs import CONFIG_KEY
@@ -18,6 +19,7 @@ from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import resolved
 from mgie_lit.editor import Editor
 from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.testing import published_weights as published
@@ -28,7 +30,12 @@ Mgie = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def editor() -> Editor:
-    return tiny_editor("kl", seed=1)
+    """With an edit head like ml-mgie's, of as many encoder as decoder layers."""
+    editor = tiny_editor("kl", seed=1)
+    assert isinstance(editor.guide, MLLMGuide)
+    config = {**editor.guide.edit_head.config, "num_encoder_layers": 2, "num_decoder_layers": 2}
+    editor.guide.edit_head = EditHead(**config).eval()
+    return editor
 
 
 @pytest.fixture
@@ -128,7 +135,7 @@ def test_a_run_edits_the_same_after_it_was_exported(run_dir: Path, tmp_path: Pat
 
 
 def test_a_run_becomes_apples_files_and_a_unet(run_dir: Path, tmp_path: Path) -> None:
-    file = next((run_dir / "checkpoints").iterdir())
+    file = next((run_dir / "checkpoints").glob("*.ckpt"))
     weights = torch.load(file)["state_dict"]
     convert(file, tmp_path / "apple", "run", "apple", dtype="half")
     mllm = torch.load(tmp_path / "apple" / "mllm.pt")
@@ -136,6 +143,18 @@ def test_a_run_becomes_apples_files_and_a_unet(run_dir: Path, tmp_path: Path) ->
     convert(run_dir, tmp_path / "unet", "run", "diffusers")
     assert (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert json.loads((tmp_path / "unet" / "config.json").read_text())["_class_name"] == "UNet2DConditionModel"
+
+
+def test_the_unet_of_a_published_folder_comes_back(sources: dict[str, Path], tmp_path: Path) -> None:
+    """InstructPix2Pix to an export of parts, and from there to diffusers."""
+    convert(sources["instruct-pix2pix"], tmp_path / "export", "instruct-pix2pix", "export")
+    convert(tmp_path / "export", tmp_path / "unet", "run", "diffusers")
+    there, back = (
+        UNet2DConditionModel.from_pretrained(folder).state_dict()
+        for folder in (sources["instruct-pix2pix"] / "unet", tmp_path / "unet")
+    )
+    assert there.keys() == back.keys()
+    assert all(torch.equal(there[name], back[name]) for name in there)
 
 
 def test_an_export_becomes_apples_files_and_a_unet(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from omegaconf import DictConfig
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY
 from mgie_lit.config.build import build_editor, build_module, load_editor
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import resolved
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.pipeline import TINY_DIR
 from mgie_lit.training.module import EditModule
 
@@ -46,6 +47,14 @@ def test_parts_are_loaded_from_their_folders(export: Path) -> None:
     assert weights.keys() == pipeline_weights.keys()
     assert [name for name, value in weights.items() if not torch.equal(value, pipeline_weights[name])] == []
     assert not any(value.is_meta for value in [*editor.parameters(), *editor.buffers()])
+
+
+def test_rows_that_a_folder_lacks_are_drawn_as_llama_s_are(export: Path) -> None:
+    config = config_from(export, "size.mllm.language.vocab_size=712")
+    language_model = build_editor(config).guide.mllm.language_model  # type: ignore[union-attr]
+    for table in (language_model.get_input_embeddings().weight, language_model.lm_head.weight):
+        assert table.shape[0] == 712
+        assert table[512:].std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def load_editor_of(export: Path) -> dict[str, torch.Tensor]:
@@ -123,3 +132,11 @@ def test_a_training_resumed_on_other_frozen_weights(export: Path, tmp_path: Path
     module = build_module(plain, build_editor(plain))
     with pytest.raises(CheckpointError, match=r"autoencoder: expected the frozen weights of .*got none"):
         module.on_load_checkpoint(content)
+
+
+@pytest.mark.faults
+def test_weights_that_predict_noise_and_a_sampler_that_does_not(export: Path) -> None:
+    """Stable Diffusion's weights with the small sizes' sampler."""
+    DDIMScheduler(prediction_type="epsilon").save_pretrained(export / "scheduler")
+    with pytest.raises(ConfigError, match=r"prediction_type: expected epsilon, as the weights of .*got sample; choose"):
+        build_editor(config_from(export))

@@ -25,5 +25,5 @@ def test_word_embeddings_are_not_counted_with_the_language_model() -> None:
 
 def test_parts_that_a_system_does_not_have_are_left_out() -> None:
     names = [label for label, _ in part_modules(tiny_editor(has_vision=False))]
-    assert set(names) == {label for label, _ in PARTS} - {"vision tower", "projector"}
+    assert set(names) == {label for label, _ in PARTS} - {"vision tower", "projector", "text encoder"}
     assert "vision tower" not in {count.part for count in count_parameters(tiny_editor(has_vision=False))}

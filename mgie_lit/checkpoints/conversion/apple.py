@@ -26,7 +26,7 @@ from mgie_lit.checkpoints.diffusion_source import (
     part_config,
     scheduler_config,
 )
-from mgie_lit.checkpoints.json_files import write_json
+from mgie_lit.checkpoints.json_files import CONFIG_FILE, read_json, write_json
 from mgie_lit.checkpoints.lazy import LazyTensors, OpenFiles
 from mgie_lit.checkpoints.mllm_source import EMBEDDINGS, LM_HEAD, MLLMSource, open_mllm
 from mgie_lit.checkpoints.names.apple import APPLE_MLLM, MLLM_FILE
@@ -150,17 +150,32 @@ def _mllm_part(mllm: MLLMSource, apple: LazyTensors, tokenizer: PreTrainedTokeni
 
 def _edit_head_part(apple: LazyTensors) -> Part:
     head = {name.removeprefix(_HEAD): lazy for name, lazy in apple.items() if name.startswith(_HEAD)}
-    return Part("edit_head", "EditHead", edit_head_config(head), head, lambda name: APPLE_MLLM.from_ours(_HEAD + name))
+    config = edit_head_config(head, apple.get(_MLLM + EMBEDDINGS))
+    return Part("edit_head", "EditHead", config, head, lambda name: APPLE_MLLM.from_ours(_HEAD + name))
 
 
 def _unet_part(apple: LazyTensors, diffusion: Path) -> Part:
     """Apple's UNet in the shape of the pipeline's, with the input channels that its file has."""
     unet = {name.removeprefix(_UNET): lazy for name, lazy in apple.items() if name.startswith(_UNET)}
-    config = part_config(diffusion, UNET_FOLDERS)
+    config = _unet_config(diffusion)
     class_name = config.pop("_class_name", "UNet2DConditionModel")
     if CONV_IN in unet and len(unet[CONV_IN].shape) == 4:
         config["in_channels"] = unet[CONV_IN].shape[1]
     return Part("unet", class_name, config, unet)
+
+
+def _unet_config(diffusion: Path) -> dict[str, Any]:
+    """The UNet's config, with ``_class_name``; weights need not be beside it, for these are Apple's."""
+    folders = [*(diffusion / name for name in UNET_FOLDERS), diffusion]
+    folder = next((folder for folder in folders if (folder / CONFIG_FILE).is_file()), None)
+    if folder is None:
+        places = " and no ".join(str(folder / CONFIG_FILE) for folder in folders)
+        raise CheckpointError(
+            f"{diffusion}: expected the UNet's config, found no {places}; "
+            "name the pipeline folder of InstructPix2Pix or Stable Diffusion 1.5"
+        )
+    config = read_json(folder / CONFIG_FILE)
+    return {key: value for key, value in config.items() if key == "_class_name" or not key.startswith("_")}
 
 
 def _model_index(parts: list[Part], scheduler: str, tokenizer: str, vision: Mapping[str, Any]) -> dict[str, Any]:

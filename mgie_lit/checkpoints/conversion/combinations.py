@@ -41,7 +41,7 @@ COMBINATIONS = (
     Combination("instruct-pix2pix", "export", "autoencoder/, scheduler/, unet/, text_encoder/, text_tokenizer/"),
     Combination("run", "export", "a whole pipeline, of a run directory or .ckpt"),
     Combination("run", "apple", "mllm.pt and unet.pt, of a run directory, .ckpt or export folder", (), ("dtype",)),
-    Combination("run", "diffusers", "the UNet's folder, of a run directory, .ckpt or export folder"),
+    Combination("run", "diffusers", "the UNet's folder, of a run directory, .ckpt or any export folder"),
 )
 SOURCES = tuple(dict.fromkeys(combination.source for combination in COMBINATIONS))
 TARGETS = tuple(dict.fromkeys(combination.target for combination in COMBINATIONS))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,12 +30,13 @@ HEAD_HEADS = 4  # ml-mgie's, which the files do not tell
 
 @pytest.fixture
 def editor(editor: Editor) -> Editor:
-    """With an edit head of as many heads as ml-mgie's, and the rows that its mllm.pt has."""
+    """With an edit head of as many heads as ml-mgie's, and like it as many encoder as decoder layers."""
     from mgie_lit.models.edit_head import EditHead
 
     assert isinstance(editor.guide, MLLMGuide)
     torch.manual_seed(0)
-    editor.guide.edit_head = EditHead(**{**tiny_edit_head().config, "num_heads": HEAD_HEADS}).eval()
+    config = {**tiny_edit_head().config, "num_heads": HEAD_HEADS, "num_encoder_layers": 2, "num_decoder_layers": 2}
+    editor.guide.edit_head = EditHead(**config).eval()
     return editor
 
 
@@ -141,15 +143,72 @@ def test_number_types_are_kept(tmp_path: Path, editor: Editor, mllm: MLLM) -> No
     assert tensors["vision_tower.pre_layrnorm.weight"].dtype == torch.float32
 
 
-def test_edit_head_config_from_shapes(editor: Editor) -> None:
+def lazy_head(editor: Editor) -> dict[str, LazyTensor]:
     assert isinstance(editor.guide, MLLMGuide)
-    state = editor.guide.edit_head.state_dict()
-    lazy = {
-        name: LazyTensor(tuple(value.shape), value.dtype, Path(), name, lambda: torch.ones(1))
-        for name, value in state.items()
+    return {name: lazy_tensor(name, tuple(value.shape)) for name, value in editor.guide.edit_head.state_dict().items()}
+
+
+def lazy_tensor(name: str, shape: tuple[int, ...]) -> LazyTensor:
+    return LazyTensor(shape, torch.float32, Path(), name, lambda: torch.ones(1))
+
+
+def head_config(editor: Editor) -> dict[str, int]:
+    assert isinstance(editor.guide, MLLMGuide)
+    return {key: value for key, value in editor.guide.edit_head.config.items() if not key.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        r"",
+        r"llm2hid\.weight",
+        r"hid2feat\.weight",
+        r"llm2hid\.weight|hid2feat\.weight",
+        r".*\.linear1\.weight",
+        r".*\.linear1\..*",
+        r"mapper\.encoder\.layers\..*",
+        r"mapper\.decoder\.layers\.1\..*",
+    ],
+)
+def test_edit_head_config_from_the_shapes_that_are_left(lost: str, editor: Editor) -> None:
+    left = {name: lazy for name, lazy in lazy_head(editor).items() if not re.fullmatch(lost, name)}
+    assert edit_head_config(left, lazy_tensor("words", (512, LLM_DIM))) == head_config(editor)
+
+
+def test_edit_head_config_takes_stored_embeddings_before_words(editor: Editor) -> None:
+    left = lazy_head(editor) | {"stored_embeddings": lazy_tensor("stored_embeddings", (8, LLM_DIM))}
+    del left["llm2hid.weight"]
+    expected = {**head_config(editor), "num_stored_embeddings": 8}
+    assert edit_head_config(left, lazy_tensor("words", (512, 3))) == expected
+
+
+def test_edit_head_config_of_shapes_that_make_no_head(editor: Editor) -> None:
+    broken = lazy_head(editor) | {"llm2hid.weight": lazy_tensor("llm2hid.weight", (27,))}
+    assert edit_head_config(broken, lazy_tensor("words", (512, LLM_DIM))) == head_config(editor)
+
+
+def test_edit_head_config_of_nothing_is_the_papers() -> None:
+    size = yaml.safe_load((Path(__file__).resolve().parents[3] / "conf" / "size" / "llava_7b.yaml").read_text())
+    plain = {key: value for key, value in size["edit_head"].items() if isinstance(value, int)}
+    widths = {
+        "input_dim": size["mllm"]["language"]["hidden_size"],
+        "output_dim": size["unet"]["cross_attention_dim"],
+        "num_stored_embeddings": 0,
     }
-    expected = {key: value for key, value in editor.guide.edit_head.config.items() if not key.startswith("_")}
-    assert edit_head_config(lazy) == expected
+    assert edit_head_config({}) == {**plain, **widths}
+
+
+def test_the_unets_config_is_enough(tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path) -> None:
+    apple = published.write_apple(tmp_path / "apple", editor)
+    for file in (pipeline_folder / "unet").iterdir():
+        if file.name != "config.json":
+            file.unlink()
+    assert [file.name for file in (pipeline_folder / "unet").iterdir()] == ["config.json"]
+    convert_apple(apple, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
+    unet = MGIEPipeline.from_pretrained(tmp_path / "export").editor.unet.state_dict()
+    expected = editor.unet.state_dict()
+    assert unet.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(unet[name], expected[name])] == []
 
 
 @pytest.mark.faults
@@ -175,12 +234,61 @@ class TestFaults:
         ]
         assert not (tmp_path / "export").exists()
 
-    def test_a_headless_file(self, tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path) -> None:
+    @pytest.mark.parametrize("kind", ["encoder", "decoder"])
+    def test_a_lost_last_layer(
+        self, kind: str, tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path
+    ) -> None:
         apple = published.write_apple(tmp_path / "apple", editor)
         mllm = torch.load(apple / "mllm.pt")
-        del mllm["edit_head.llm2hid.weight"]
+        prefix = f"edit_head.mapper.{kind}.layers.1."
+        lost = [name for name in mllm if name.startswith(prefix)]
+        torch.save({name: value for name, value in mllm.items() if name not in lost}, apple / "mllm.pt")
+        with pytest.raises(CheckpointError, match=rf"edit_head\.mapper\.{kind}\.layers\.1\.") as caught:
+            convert_apple(apple, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
+        first, *lines = str(caught.value).splitlines()[1:]
+        assert first == f"missing ({len(lost)}):"
+        assert sorted(lines) == sorted(f"  edit_head: {name}" for name in lost)
+        assert not (tmp_path / "export").exists()
+
+    def test_missing_sizes_extra_and_wrong_shapes_in_one_message(
+        self, tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path
+    ) -> None:
+        apple = published.write_apple(tmp_path / "apple", editor)
+        mllm, unet = torch.load(apple / "mllm.pt"), torch.load(apple / "unet.pt")
+        del mllm["edit_head.query"], unet["conv_in.bias"]
+        mllm["foo.bar"] = torch.ones(3)
+        mllm["edit_head.mapper.encoder.norm.weight"] = torch.ones(5)
         torch.save(mllm, apple / "mllm.pt")
-        with pytest.raises(CheckpointError, match=r"expected a whole edit head.*edit_head\.llm2hid\.weight"):
+        torch.save(unet, apple / "unet.pt")
+        with pytest.raises(CheckpointError, match="the tensors do not fit the model") as caught:
+            convert_apple(apple, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
+        assert str(caught.value).splitlines()[1:] == [
+            "missing (2):",
+            "  edit_head: edit_head.query",
+            "  unet: conv_in.bias",
+            "unexpected (1):",
+            "  no part: foo.bar (3,)",
+            "wrong shape (1):",
+            "  edit_head: edit_head.mapper.encoder.norm.weight has shape (5,) instead of (28,)",
+        ]
+
+    @pytest.mark.parametrize(
+        "name", ["llm2hid.weight", "hid2feat.weight", "query", "mapper.encoder.layers.0.linear1.weight"]
+    )
+    def test_a_missing_tensor_that_tells_a_size(
+        self, name: str, tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path
+    ) -> None:
+        apple = published.write_apple(tmp_path / "apple", editor)
+        mllm = torch.load(apple / "mllm.pt")
+        del mllm[f"edit_head.{name}"]
+        torch.save(mllm, apple / "mllm.pt")
+        with pytest.raises(CheckpointError, match=rf"missing \(1\):\n  edit_head: edit_head\.{re.escape(name)}$"):
+            convert_apple(apple, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
+
+    def test_no_unet_config(self, tmp_path: Path, editor: Editor, llava: Path, pipeline_folder: Path) -> None:
+        apple = published.write_apple(tmp_path / "apple", editor)
+        (pipeline_folder / "unet" / "config.json").unlink()
+        with pytest.raises(CheckpointError, match=r"expected the UNet's config, found no .*unet/config\.json and no"):
             convert_apple(apple, tmp_path / "export", llava=llava, diffusion=pipeline_folder)
 
     def test_a_language_model_without_eyes(
