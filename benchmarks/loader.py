@@ -35,7 +35,7 @@ from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.data.readers.ipr2pr import IPr2Pr
 from mgie_lit.data.readers.shards import Shards
 from mgie_lit.data.transforms import PairTransform, TwoStepTransform
-from mgie_lit.prepare.shards import write_shards
+from mgie_lit.prepare.shards.writing import write_shards
 
 SIDE, RESOLUTION, BATCH_SIZE = 512, 256, 8
 Tensors = dict[str, torch.Tensor]

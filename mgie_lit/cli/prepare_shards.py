@@ -27,7 +27,7 @@ def run(overrides: list[str]) -> None:
     """
     from mgie_lit.config.compose import compose_config
     from mgie_lit.config.validate import validate_config
-    from mgie_lit.prepare.shards import write_shards
+    from mgie_lit.prepare.shards.writing import write_shards
 
     config = compose_config("prepare", overrides)
     validate_config(config, unused={"size"})

@@ -11,7 +11,7 @@ from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.data.readers.shards import MANIFEST, Shards
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.guides.mllm import MLLMGuide
-from mgie_lit.prepare.shards import write_shards
+from mgie_lit.prepare.shards.writing import write_shards
 from mgie_lit.testing.datasets import write_imagefolder
 from mgie_lit.testing.tiny_models import tiny_collator, tiny_guide
 
