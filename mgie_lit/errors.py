@@ -15,3 +15,7 @@ class DataError(MGIEError):
 
 class CheckpointError(MGIEError):
     """A run directory, checkpoint or export that can not be loaded."""
+
+
+class TrainingError(MGIEError):
+    """A training that could not go on: its numbers, memory or disk, or a process that it lost."""

@@ -20,6 +20,7 @@ from mgie_lit.config.build import (
 )
 from mgie_lit.config.devices import count_devices
 from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
+from mgie_lit.config.lock import locked
 from mgie_lit.config.resume import resumed_config
 from mgie_lit.config.runs import (
     CONFIG_FILE,
@@ -96,7 +97,10 @@ class Training:
         return _optimized_value(trainer, self.config.optimized_metric)
 
 
-def train(config: DictConfig, launch: Callable[[Training, int], float | None] | None = None) -> float | None:
+Launch = Callable[[Training, int], float | None]
+
+
+def train(config: DictConfig, launch: Launch | None = None) -> float | None:
     """Train as the config says, or go on with ``resume``.
 
     Args:
@@ -109,19 +113,24 @@ def train(config: DictConfig, launch: Callable[[Training, int], float | None] | 
     Raises:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
     """
-    checkpoint: Path | None = None
-    if config.resume is None:
+    is_new = config.resume is None
+    if is_new:
         check_trains(config.model)
-        check_free(Path(config.paths.run_dir))
     else:
         config = resumed_config(config, current_overrides())
-        checkpoint = find_checkpoint(Path(config.paths.run_dir))
-    training = Training(config, checkpoint)
-    is_new = checkpoint is None
+    run_dir = Path(config.paths.run_dir)
+    with locked(run_dir, option="paths.run_dir" if is_new else "resume"):
+        if is_new:
+            check_free(run_dir)
+        return _record_and_run(Training(config, None if is_new else find_checkpoint(run_dir)), launch)
+
+
+def _record_and_run(training: Training, launch: Launch | None) -> float | None:
+    is_new = training.checkpoint is None
 
     def record() -> None:
         if is_new:
-            write_run_files(training.run_dir, config, current_overrides())
+            write_run_files(training.run_dir, training.config, current_overrides())
         LOG.info("run directory: %s", training.run_dir)
 
     try:
