@@ -30,6 +30,7 @@ LOG = logging.getLogger(__name__)
 UNDIVIDED = "all"  # split of parts that are the same in training, validation and test
 FORMAT = 1  # of the stored tables; raise it when their content changes for the same annotations
 FOLDER = ".mgie_lit"  # beside the data
+DRAFT = ".draft-"  # begins the names of files that are not whole
 _ORDER = (*SPLITS, UNDIVIDED)
 CACHE = Path("~/.cache/mgie_lit")  # where the data's own folder can not be written
 
@@ -136,7 +137,7 @@ def index_path(name: str, key: str, root: Path, index_dir: str | Path | None) ->
 
 def write_table(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
     """Write tables into one Arrow file, whole or not at all."""
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    draft = path.with_name(f"{DRAFT}{os.getpid()}-{path.name}")
     try:
         with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in batches:

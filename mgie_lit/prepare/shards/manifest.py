@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mgie_lit.data.readers import SPLITS
-from mgie_lit.data.readers.index import MappedTable, write_table
+from mgie_lit.data.readers.index import DRAFT, MappedTable, write_table
 from mgie_lit.data.readers.rows import SCHEMA, check_ids, concat
 from mgie_lit.data.readers.shards import INDEX, MANIFEST
 from mgie_lit.errors import ConfigError, DataError
-from mgie_lit.prepare.shards.tar_file import DRAFT, PARTS, facts_of, finished_shards, rows_path
+from mgie_lit.prepare.shards.tar_file import PARTS, facts_of, finished_shards, rows_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

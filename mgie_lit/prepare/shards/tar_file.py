@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mgie_lit.data.readers.index import write_table
+from mgie_lit.data.readers.index import DRAFT, write_table
 from mgie_lit.data.readers.rows import SCHEMA, Row, make_table
 from mgie_lit.data.readers.shards import place_of
 from mgie_lit.prepare.shards.packing import key_of
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mgie_lit.prepare.shards.packing import Packed
 
 PARTS = ".parts"  # folder of the rows
-DRAFT = ".draft-"  # begins the names of files that are not whole
 _BLOCK = 512  # bytes; members of a tar file begin and end at multiples of it
 _HASH_BYTES = 2**20
 
@@ -72,8 +71,8 @@ def finished_shards(folder: Path, split: str) -> list[str]:
     names: list[str] = []
     while True:
         name = f"{split}-{len(names):06d}.tar"
-        part, path = rows_path(folder, name), folder / name
-        if not part.is_file() or not path.is_file() or path.stat().st_size != int(facts_of(part)["bytes"]):
+        path, facts = folder / name, facts_of(rows_path(folder, name))
+        if not path.is_file() or facts.get("bytes") != str(path.stat().st_size):
             return names
         names.append(name)
 
@@ -83,10 +82,15 @@ def rows_path(folder: Path, name: str) -> Path:
     return folder / PARTS / f"{name.removesuffix('.tar')}.arrow"
 
 
-def facts_of(part: Path) -> dict[str, str]:
-    """``bytes`` and ``sha256`` of a shard, from the file of its rows."""
-    with pa.memory_map(str(part)) as file:
-        metadata = pa.ipc.open_file(file).schema.metadata
+def facts_of(rows: Path) -> dict[str, str]:
+    """``bytes`` and ``sha256`` of a shard, from the file of its rows; none where that is missing or damaged."""
+    if not rows.is_file():
+        return {}
+    try:
+        with pa.memory_map(str(rows)) as file:
+            metadata = pa.ipc.open_file(file).schema.metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return {}
     return {key.decode(): value.decode() for key, value in metadata.items()}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -11,12 +14,11 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from mgie_lit.data.readers.index import MappedTable
+from mgie_lit.data.readers.index import DRAFT, MappedTable
 from mgie_lit.errors import DataError
 from mgie_lit.prepare.shards.manifest import LOCK, check_settings, digests_of, same_splits, write_index
 from mgie_lit.prepare.shards.packing import PackedFrom
 from mgie_lit.prepare.shards.tar_file import (
-    DRAFT,
     PARTS,
     TarShard,
     facts_of,
@@ -26,12 +28,14 @@ from mgie_lit.prepare.shards.tar_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from mgie_lit.data.readers import EditDataset
 
 LOG = logging.getLogger(__name__)
+
+_CAN_NOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}
 
 
 def write_shards(
@@ -58,27 +62,50 @@ def write_shards(
 
     Raises:
         ConfigError: The folder holds other data.
-        DataError: Another process writes there, an image can not be opened, or splits share some of their ids.
+        DataError: Another process writes there, the disk is full or can not be written, an image can not be opened, or
+            splits share some of their ids.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / LOCK).acquire(timeout=0)
-    except Timeout as error:
-        raise DataError(
-            f"shards.path: another process writes to {folder}; wait for it, or give another folder"
-        ) from error
-    with lock:
+    with _writable(folder), _locked(folder):
         same = same_splits(datasets)
         noted = {**settings, "shards.max_bytes": max_bytes, "ids": digests_of(datasets)}
         check_settings(folder, json.loads(json.dumps(noted)))
-        for draft in folder.glob(f"{DRAFT}*"):
-            draft.unlink()
+        _remove_drafts(folder)
         if verify:
             _drop_damaged(folder)
         for split in dict.fromkeys(same.values()):
             _write_split(folder, split, datasets[split], max_bytes, num_workers)
         write_index(folder, same)
     return {split: len(dataset) for split, dataset in datasets.items()}
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Make the folder; say it when the disk takes no more, and leave room there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _CAN_NOT_WRITE:
+            raise
+        _remove_drafts(folder)
+        raise DataError(
+            f"shards.path: can not write to {folder} ({os.strerror(error.errno)}); the shards that are whole are kept: "
+            "make room, then run the same command again to go on behind them"
+        ) from error
+
+
+def _locked(folder: Path) -> AbstractContextManager[Any]:
+    try:
+        return FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(
+            f"shards.path: another process writes to {folder}; wait for it, or give another folder"
+        ) from error
+
+
+def _remove_drafts(folder: Path) -> None:
+    for draft in folder.rglob(f"{DRAFT}*"):
+        draft.unlink()
 
 
 def _write_split(folder: Path, split: str, dataset: EditDataset, max_bytes: int, num_workers: int) -> None:
@@ -107,6 +134,6 @@ def _write_split(folder: Path, split: str, dataset: EditDataset, max_bytes: int,
 def _drop_damaged(folder: Path) -> None:
     for part in sorted((folder / PARTS).glob("*.arrow")):
         path = folder / f"{part.stem}.tar"
-        if path.is_file() and file_hash(path) != facts_of(part)["sha256"]:
+        if path.is_file() and file_hash(path) != facts_of(part).get("sha256"):
             LOG.warning("shards.path: %s is damaged; it and those after it are made again", path)
             path.unlink()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
@@ -14,24 +16,24 @@ from mgie_lit.errors import DataError
 from mgie_lit.prepare.shards.manifest import LOCK
 from mgie_lit.prepare.shards.packing import pack
 
+Write = Callable[..., dict[str, int]]
+
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.*") if path.is_file() and path.name != LOCK}
+    """All that is there, drafts included; the lock file is empty."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_examples_come_back_equal(
-    write: Callable[..., dict[str, int]], pairs: Path, tmp_path: Path, num_workers: int
-) -> None:
+def test_examples_come_back_equal(write: Write, pairs: Path, tmp_path: Path, num_workers: int) -> None:
     assert write(tmp_path / "out", num_workers=num_workers) == {"train": 7, "val": 7}
     for split in ("train", "val"):
         before, after = ImageFolder(split, root=pairs), Shards(split, root=tmp_path / "out")
         assert [after[index] for index in range(len(after))] == [before[index] for index in range(len(before))]
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(
-    write: Callable[..., dict[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bytes(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "straight")
     with tarfile.open(tmp_path / "straight" / "train-000000.tar") as tar:
         finished = sum(name.endswith(".json") for name in tar.getnames())
@@ -58,17 +60,52 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert len(calls) == 21 - finished, "all was there"
 
 
-def test_damage_is_found_and_repaired(write: Callable[..., dict[str, int]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("train-000001.tar", "flipped"),
+        ("train-000001.tar", "cut"),
+        ("val-000000.tar", "removed"),
+        (".parts/train-000001.arrow", "cut"),
+        (".parts/train-000001.arrow", "empty"),
+        (".parts/train-000001.arrow", "removed"),
+    ],
+)
+def test_damage_is_found_and_repaired(file: str, damage: str, write: Write, tmp_path: Path) -> None:
     write(tmp_path / "out")
     good = contents(tmp_path / "out")
-    shard = tmp_path / "out" / "train-000001.tar"
-    shard.write_bytes(shard.read_bytes()[:-600] + b"x" * 600)
+    path = tmp_path / "out" / file
+    content = path.read_bytes()
+    path.write_bytes({"flipped": b"x" * 600 + content[600:], "cut": content[:-600]}.get(damage, b""))
+    if damage == "removed":
+        path.unlink()
     write(tmp_path / "out", verify=True)
     assert contents(tmp_path / "out") == good
 
 
+def test_damage_that_keeps_the_size_is_found_with_verify_alone(write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    shard = tmp_path / "out" / "train-000001.tar"
+    damaged = b"x" * 600 + shard.read_bytes()[600:]
+    shard.write_bytes(damaged)
+    write(tmp_path / "out")
+    assert shard.read_bytes() == damaged
+    write(tmp_path / "out", verify=True)
+    assert shard.read_bytes() != damaged
+
+
+def test_progress_is_shown(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with patch.dict(os.environ, FORCE_COLOR="1", COLUMNS="100"):
+        write(tmp_path / "out")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "writing train" in shown.err
+    assert "writing val" in shown.err
+    assert "100%" in shown.err
+
+
 @pytest.mark.faults
-def test_another_process(write: Callable[..., dict[str, int]], tmp_path: Path) -> None:
+def test_another_process(write: Write, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with (
         FileLock(tmp_path / "out" / LOCK),
