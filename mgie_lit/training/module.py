@@ -64,6 +64,9 @@ class EditModule(lightning.LightningModule):
         self.trainable_names = set_trainable(editor, trainable)
         self.frozen = frozen_parts(editor, sources or {}, stored=set(self.trainable_names))
         self.left_out = {name for part in self.frozen.values() for name in part.names}
+        # Told of every gradient; False = the optimizer must not use it.
+        self.check_gradients: Callable[[EditModule, torch.optim.Optimizer, Tensor], bool] | None = None
+        self.is_step_skipped = False  # the last one: its gradients were dropped
         self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
         self.train()  # the trainer keeps the modes that it finds
 
@@ -94,7 +97,7 @@ class EditModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm of all gradients together, as ml-mgie, and log it from before.
+        """Clip the norm of all gradients together, as ml-mgie, and log it from before; drop them if a check says so.
 
         Args:
             optimizer: All of its parameters count, whatever their group.
@@ -110,6 +113,9 @@ class EditModule(lightning.LightningModule):
         limit = gradient_clip_val or float("inf")  # 0 and None are off, as everywhere in Lightning
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
         self.log("train/grad_norm", norm)
+        self.is_step_skipped = self.check_gradients is not None and not self.check_gradients(self, optimizer, norm)
+        if self.is_step_skipped:
+            optimizer.zero_grad(set_to_none=True)  # without gradients it changes neither weights nor its own state
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule of the recipes; the schedule moves every step."""

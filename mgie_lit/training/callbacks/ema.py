@@ -54,14 +54,24 @@ class ExponentialMovingAverage(lightning.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Average, if the optimizer has made a step."""
+        """Average, if the optimizer has changed the weights."""
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
+        assert isinstance(pl_module, EditModule)
+        if pl_module.is_step_skipped:
+            return
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
         weights = [parameter.detach().float() for parameter in _trainable(pl_module).values()]
         torch._foreach_lerp_(list(self._average.values()), weights, 1 - decay)
+
+    def go_back(self, checkpoint: dict[str, Any]) -> None:
+        """Take the average that belongs to the weights of a checkpoint of this run."""
+        stored = checkpoint[EMA_KEY]
+        self.num_updates = int(stored["num_updates"])
+        for name, value in self._average.items():
+            value.copy_(stored["weights"][name])
 
     def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Put the average in the weights' place."""
