@@ -11,6 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mgie_lit.checkpoints.disk import full_disk_named
+
 FILE_NAME = "metrics.csv"
 _KEYS = ("step", "epoch")
 
@@ -58,12 +60,21 @@ class CSVLogger(Logger):
         row |= {key: repr(float(value)) for key, value in values.items()}
         self.rows.append(row)
         new_columns = [key for key in row if key not in self.columns]
-        if new_columns or not self.path.is_file():
-            self.columns += new_columns
-            self._rewrite()
-        else:
+        with full_disk_named(self.path):
+            if new_columns or not self.path.is_file():
+                self.columns += new_columns
+                self._rewrite()
+            else:
+                self._append(row)
+
+    def _append(self, row: dict[str, str]) -> None:
+        size = self.path.stat().st_size
+        try:
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self.columns, restval="").writerow(row)
+        except OSError:
+            os.truncate(self.path, size)  # no half row
+            raise
 
     def _read(self, resume_step: int | None) -> None:
         with self.path.open(newline="") as file:
@@ -76,10 +87,14 @@ class CSVLogger(Logger):
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        try:
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, self.columns, restval="")
+                writer.writeheader()
+                writer.writerows(self.rows)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise

@@ -9,8 +9,10 @@ from typing import Any
 import lightning
 from lightning.pytorch.utilities import rank_zero_only
 
+from mgie_lit.checkpoints.disk import full_disk_named
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.evaluation.evaluate import score_in_memory
+from mgie_lit.evaluation.files import write_whole
 from mgie_lit.evaluation.grid import comparison_grid
 from mgie_lit.evaluation.systems import EditorSystem
 from mgie_lit.metrics.base import SampleMetric
@@ -68,7 +70,9 @@ class EvaluateEdits(lightning.Callback):
     def _show(self, trainer: lightning.Trainer, grid: Any) -> None:  # noqa: ANN401
         """Write the grid, and hand it to loggers that take pictures."""
         self.image_dir.mkdir(parents=True, exist_ok=True)
-        grid.save(self.image_dir / f"step-{trainer.global_step:08d}.png")
+        path = self.image_dir / f"step-{trainer.global_step:08d}.png"
+        with full_disk_named(path):
+            write_whole(path, grid.save)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("val/edits", [grid], step=trainer.global_step)
