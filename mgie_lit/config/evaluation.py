@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from mgie_lit.config.build import build_dataset, build_metrics
@@ -24,6 +26,7 @@ from mgie_lit.config.runs import (
 )
 from mgie_lit.config.systems import build_system
 from mgie_lit.errors import ConfigError, MGIEError
+from mgie_lit.evaluation.dashboard import show_evaluation
 from mgie_lit.evaluation.intervals import Bootstrap
 from mgie_lit.evaluation.journal import forget, read_journal
 from mgie_lit.evaluation.layouts import MAGICBRUSH_FOLDER, check_choices, write_magicbrush
@@ -93,6 +96,7 @@ def run_evaluation(config: DictConfig) -> Path:
     if config.predictions_layout == "magicbrush" and config.predictions is None and config.save_images:
         images = [(name, out_dir / "images" / f"{name}.png") for name in plan.sample_ids]
         write_magicbrush(images, out_dir / MAGICBRUSH_FOLDER, turns=config.turns)
+    _show(out_dir, config)
     return out_dir
 
 
@@ -131,6 +135,20 @@ def _make_plan(config: DictConfig) -> EvaluationPlan:
         save_images=config.save_images,
         bootstrap=Bootstrap(seed=config.seed),
     )
+
+
+def _show(out_dir: Path, config: DictConfig) -> None:
+    """Hand the finished evaluation to wandb, if ``logger=wandb`` was chosen; its table is its own, not a training's."""
+    node = (config.get("logger") or {}).get("wandb")
+    if node is None:
+        return
+
+    def open_run() -> Any:  # noqa: ANN401 - wandb's run
+        run = instantiate(node, name=out_dir.name, job_type=config.job, _convert_="all").experiment
+        run.config.update(resolved(config))
+        return run
+
+    show_evaluation(out_dir, open_run)
 
 
 def _device_of(device: str | None, rank: int) -> str | None:

@@ -100,3 +100,29 @@ def test_processes_have_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert _device_of("cpu", 1) == "cpu"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert _device_of("cuda", 1) == "cuda"
+
+
+@pytest.mark.slow
+def test_an_outage_of_wandb_does_not_stop_an_evaluation(tmp_path: Path) -> None:
+    quick = ("logger=wandb", "logger.wandb.offline=false", "logger.wandb.settings.init_timeout=1")
+    done = mgie(
+        *FEW,
+        *quick,
+        "paths.run_dir=out",
+        cwd=tmp_path,
+        WANDB_MODE="online",
+        WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_API_KEY="a" * 40,
+    )
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "out")
+    assert "out could not be handed over" in done.stderr
+    assert json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]["l1"]["n"] == 12
+
+
+@pytest.mark.slow
+def test_an_evaluation_in_wandb_has_the_names_of_its_directory(tmp_path: Path) -> None:
+    mgie(*FEW, "logger=wandb", "logger.wandb.project=mine", "paths.run_dir=out", cwd=tmp_path)
+    records = b"".join(path.read_bytes() for path in tmp_path.glob("out/wandb/offline-run-*/*.wandb"))
+    for word in (b"mine", b"eval", b"test/l1_ci_low", b"test/per_sample", b"test/samples"):
+        assert word in records, word
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
