@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import pickletools
+import reprlib
 from typing import IO, TYPE_CHECKING, Any
 
 from mgie_lit.data.readers.encoded_images import decode_base64, decode_image
@@ -18,6 +21,13 @@ if TYPE_CHECKING:
 
 TSV, PICKLE, EXPRESSIVE = "ipr2pr.tsv", "ipr2pr.pkl", "ipr2pr_expressive.json"
 _ALLOWED = {"set", "frozenset"}  # the only plain containers that a pickle makes by calling their class
+# Instructions that no plain container needs. Registered extensions are the ones that `find_class` does not always see:
+# the interpreter keeps those it has loaded once.
+_REFUSED = {
+    *("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD"),
+    *("NEXT_BUFFER", "READONLY_BUFFER"),
+}
+_MEMO = {"PUT", "BINPUT", "LONG_BINPUT"}  # keep the last value under a number
 
 PackedPrompt = tuple[str, "list[tuple[str, str, int]]"]  # name; id, instruction and byte offset of each pair
 
@@ -45,12 +55,26 @@ def load_plain_pickle(file: IO[bytes], where: str) -> Any:  # noqa: ANN401 - any
         DataError: It is no pickle, or one that would load or call something else; nothing of it was run.
     """
     try:
+        _check_instructions(file)
         return _PlainUnpickler(file).load()
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise DataError(
             f"{where}: expected a pickle of lists, dicts, texts and numbers, got something else ({error}); it was not "
             "run: get the file from where you trust it"
         ) from error
+
+
+def _check_instructions(file: IO[bytes]) -> None:
+    """Read a pickle's instructions without following them, and go back to where it began."""
+    begin = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(begin)
+    for instruction, argument, _ in pickletools.genops(file):
+        if instruction.name in _REFUSED:
+            raise pickle.UnpicklingError(f"it has the instruction {instruction.name}")
+        if instruction.name in _MEMO and argument is not None and int(argument) > size:
+            raise pickle.UnpicklingError(f"it counts {argument} values in {size} bytes")  # and would take the memory
+    file.seek(begin)
 
 
 def read_prompts(root: Path) -> list[PackedPrompt]:
@@ -142,6 +166,6 @@ def _pair(task: Any, where: str) -> tuple[str, str, int]:  # noqa: ANN401
     )
     if not (isinstance(source, str) and isinstance(words, str) and isinstance(offset, int)):
         raise DataError(
-            f"{where}: expected `input`, `instruction` and `lineidx`, got {str(task)[:80]}; the file is damaged"
+            f"{where}: expected `input`, `instruction` and `lineidx`, got {reprlib.repr(task)[:80]}; the file is damaged"
         )
     return source.removesuffix("_0"), words, offset

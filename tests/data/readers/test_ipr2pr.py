@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,6 +200,47 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, monkeypatc
             DataError, match=r"ipr2pr\.pkl: expected a pickle of lists, .*it wants to load \w+\.\w+\); it was"
         ):
             IPr2Pr("train", root=tmp_path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def _nested() -> list[Any]:
+    """A list of few bytes that would print as 2**60 letters."""
+    value: list[Any] = ["a"]
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02\x82\xf0(X\x0b\x00\x00\x00touch pwnedtR.", r"it has the instruction EXT1"),
+        (b"(S'touch pwned'\nios\nsystem\n.", r"it has the instruction INST"),
+        (b"(cos\nsystem\nS'touch pwned'\no.", r"it wants to load|it has the instruction OBJ"),
+        (b"\x80\x04\x8c\x08builtins\x8c\x0cset.__init__\x93.", r"it wants to load builtins\.set\.__init__"),
+        (b"\x80\x02cbuiltins\nset\n}X\x01\x00\x00\x00aK\x01sb.", r"it has the instruction BUILD"),
+        (b"Pname\n.", r"it has the instruction PERSID"),
+        (b"\x80\x02X\x03\x00\x00\x00abcQ.", r"it has the instruction BINPERSID"),
+        (b"\x80\x02]r\xff\xff\xff\x07.", r"it counts 134217727 values in 9 bytes"),
+        (b"\x80\x05\x96\x00\x00\x00\x00\x00\x00\x00\x01.", r"expected a pickle of lists"),
+        (pickle.dumps({"task": [_nested()]}), r"row 0: expected `input`"),
+    ],
+)
+def test_pickles_with_tricks_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # An extension that the interpreter has loaded once is one that an unpickler is never asked about again.
+    copyreg.add_extension("os", "system", 240)
+    try:
+        assert pickle.loads(b"\x80\x02\x82\xf0.") is os.system
+        write_ipr2pr_packed(tmp_path, num_prompts=2)
+        (tmp_path / "ipr2pr.pkl").write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            IPr2Pr("train", root=tmp_path)
+    finally:
+        copyreg.remove_extension("os", "system", 240)
     assert not (tmp_path / "pwned").exists()
 
 
