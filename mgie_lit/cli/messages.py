@@ -21,7 +21,7 @@ def user_message(error: BaseException) -> str | None:
     message, with the config key that led there; anything else inside is ours.
     """
     if isinstance(error, MGIEError):
-        return str(error)
+        return _own_words(error)
     library = type(error).__module__.partition(".")[0]
     if library == "lightning" and type(error).__name__ == "MisconfigurationException":
         return str(error)
@@ -33,3 +33,9 @@ def user_message(error: BaseException) -> str | None:
     inner = error.__cause__
     message = str(inner) if isinstance(inner, ValueError | ImportError) else user_message(inner)
     return f"{key}: {message}" if message and key else message
+
+
+def _own_words(error: MGIEError) -> str:
+    """The message, without the traceback that torch puts around an error of a loader's process."""
+    text, name = str(error), f"{type(error).__module__}.{type(error).__qualname__}"
+    return text.rpartition(f"\n{name}: ")[2].rstrip() if text.startswith("Caught ") else text

@@ -6,6 +6,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError
+from torch._utils import ExceptionWrapper
 
 from mgie_lit.cli.messages import shows_tracebacks, user_message
 from mgie_lit.errors import DataError
@@ -18,6 +19,17 @@ pytestmark = pytest.mark.faults
 )
 def test_mistakes_of_the_user(error: Exception) -> None:
     assert user_message(error) == "it"
+
+
+def test_a_mistake_that_a_process_of_the_loader_met() -> None:
+    for text in ("a.jpg: missing", "two\nlines"):
+        try:
+            raise DataError(text)
+        except DataError:
+            wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+        with pytest.raises(DataError, match="Traceback") as caught:
+            wrapped.reraise()
+        assert user_message(caught.value) == text
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), ValueError("v"), RuntimeError("r"), OSError("o")])

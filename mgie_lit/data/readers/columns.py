@@ -142,7 +142,10 @@ def open_columns(root: Path, cache_dir: Path | None) -> dict[str, Any]:
             found = datasets.load_dataset("parquet", data_files=_by_split(_parquet_files(root)), cache_dir=cache)
     except Exception as error:  # `datasets` raises what its many parts raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DataError(f"{root}: expected a data set that `datasets` can open, got: {reason}") from error
+        raise DataError(
+            f"{root}: expected a data set that `datasets` can open, got: {reason}; download what is "
+            "missing or damaged again"
+        ) from error
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 

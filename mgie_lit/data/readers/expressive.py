@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mgie_lit.data.readers.annotations import content_hash, optional_text, read_json, read_lines
-from mgie_lit.data.readers.index import MappedTable, write_table
+from mgie_lit.data.readers.index import MappedTable, writable_place, write_table
 from mgie_lit.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def load_expressive(rows: MappedTable, given: str | Sequence[str] | None, *, opt
     files = expressive_files(given, option)
     if rows.path is None:
         return MappedTable(_joined(rows.table, files, name))
-    path = rows.path.with_suffix(f".expressive-{content_hash(*files)[:16]}.arrow")
+    path = writable_place(rows.path.with_suffix(f".expressive-{content_hash(*files)[:16]}.arrow"))
     if not path.exists():
         table = _joined(rows.table, files, name)
         write_table([table], table.schema, path)
@@ -146,8 +146,8 @@ def _line_rows(path: Path) -> Iterator[tuple[str, str | None]]:
     for number, entry in read_lines(path):
         if not isinstance(entry.get("id"), str) or "expressive_instruction" not in entry:
             raise DataError(
-                f"{path}, line {number}: expected the keys `id` and `expressive_instruction`, got "
-                f"{', '.join(entry) or 'none'}; give a file made by `mgie prepare expressive`"
+                f"{path}, line {number}: expected a text under `id` and the key `expressive_instruction`, got "
+                f"{str(entry)[:80]}; give a file made by `mgie prepare expressive`"
             )
         yield entry["id"], optional_text(entry, "expressive_instruction")
 

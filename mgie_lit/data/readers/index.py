@@ -101,7 +101,7 @@ def stored(make_parts: Callable[[], Sequence[Part]], path: Path, *, option: str,
         DataError: Two rows share an id, an id is unsafe, or the annotations can not be read.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         with _locked(path.with_suffix(".lock"), what):
             if not path.exists():  # another process may have built it meanwhile
                 _build(make_parts(), path, option, what)
@@ -132,7 +132,19 @@ def index_path(name: str, key: str, root: Path, index_dir: str | Path | None) ->
         A path; its folder holds the indexes of this root alone.
     """
     digest = hashlib.sha256(f"{FORMAT} {name} {key}".encode()).hexdigest()
-    return _index_folder(root, index_dir) / f"{name}-{digest[:16]}.arrow"
+    file = f"{name}-{digest[:16]}.arrow"
+    if index_dir is None and (made := root.resolve() / FOLDER / file).is_file():
+        return made  # by somebody who may write there
+    return _index_folder(root, index_dir) / file
+
+
+def writable_place(path: Path) -> Path:
+    """The path itself if it is there or can be written, else one in the user's cache, whose folder is made."""
+    if path.exists() or _is_writable(path.parent):
+        return path
+    place = CACHE.expanduser() / f"beside-{hashlib.sha256(str(path.parent.resolve()).encode()).hexdigest()[:8]}"
+    _make_folder(place)
+    return place / path.name
 
 
 def write_table(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
@@ -151,6 +163,8 @@ def _build(parts: Sequence[Part], path: Path, option: str, what: str) -> None:
     stale = [other for other in path.parent.glob(f"{path.name.rpartition('-')[0]}-*.arrow") if other != path]
     if stale:
         LOG.warning("%s: the annotations of %s have changed since they were indexed; indexing again", option, what)
+    for draft in path.parent.glob(f".*-{path.name}"):  # of a build that was killed at its end
+        draft.unlink(missing_ok=True)
     folder = path.with_suffix(".parts")
     folder.mkdir(exist_ok=True)
     files = [folder / f"{number:05d}.arrow" for number in range(len(parts))]
@@ -194,6 +208,15 @@ def _locked(path: Path, what: str) -> FileLock:
     return lock
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"data.index_dir: expected a folder that can be written, got {folder} ({error.strerror}); name another one"
+        ) from error
+
+
 def _index_folder(root: Path, index_dir: str | Path | None) -> Path:
     root = root.resolve() if root.is_dir() else root  # a name on the hub is no folder
     if index_dir is None and root.is_dir() and _is_writable(root):
@@ -202,6 +225,8 @@ def _index_folder(root: Path, index_dir: str | Path | None) -> Path:
     folder = CACHE.expanduser() if index_dir is None else Path(index_dir).expanduser()
     if folder.exists() and not folder.is_dir():
         raise DataError(f"data.index_dir: expected a folder, got the file {folder}; name another one")
+    if index_dir is None and root.is_dir():
+        LOG.info("%s can not be written; its index goes into %s (or choose data.index_dir)", root, folder / own)
     return folder / own
 
 

@@ -22,6 +22,7 @@ from mgie_lit.data.readers.ipr2pr_tsv import (
     read_prompts,
 )
 from mgie_lit.data.readers.rows import Row
+from mgie_lit.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ MIN_PROMPTS = 20  # fewer can not be divided: validation would be empty
 STORED_FROM = 2000  # prompts; fewer are read at every start
 STORED_FROM_BYTES = 2**17  # the same of an annotation file
 PART_PROMPTS = 2000  # prompts of a part of the index
+_PUBLISHED_SPLIT = "train"  # in columns
 COLUMNS = {
     "instruction": ("edit_prompt", "instruction", "edit"),
     "source": ("original_image", "input_image"),
@@ -103,7 +105,7 @@ class IPr2Pr(FileReader):
         if (self.root / PICKLE).is_file():
             return _packed_layout(self.root)
         if is_columns(self.root):
-            self._columns = self.open_columns(COLUMNS, optional=("caption", "source_caption"))["train"]
+            self._columns = self._only_split()
             return _columns_layout(self._columns)
         if (seeds := self.root / SEEDS).is_file():
             is_large = seeds.stat().st_size >= STORED_FROM_BYTES
@@ -115,6 +117,16 @@ class IPr2Pr(FileReader):
             return _Layout(f"scanned {key}", len(names) >= STORED_FROM, lambda: [(name, None) for name in names], rows)
         expected = f"{SEEDS}, folder with a prompt.json, parquet file or {PICKLE}"
         raise no_layout(self.folder, self.root, expected, self.name, [SEEDS, PICKLE])
+
+    def _only_split(self) -> Columns:
+        """The split that its owners divide no further; here splits are made by position."""
+        splits = self.open_columns(COLUMNS, optional=("caption", "source_caption"))
+        if _PUBLISHED_SPLIT not in splits:
+            raise DataError(
+                f"{self.folder}: expected the split {_PUBLISHED_SPLIT} in {self.root}, got {', '.join(splits)} only; "
+                "download the other files, or give them names that begin with it"
+            )
+        return splits[_PUBLISHED_SPLIT]
 
 
 def _packed_layout(root: Path) -> _Layout:

@@ -166,6 +166,6 @@ def _pair(task: Any, where: str) -> tuple[str, str, int]:  # noqa: ANN401
     )
     if not (isinstance(source, str) and isinstance(words, str) and isinstance(offset, int)):
         raise DataError(
-            f"{where}: expected `input`, `instruction` and `lineidx`, got {reprlib.repr(task)[:80]}; the file is damaged"
+            f"{where}: expected `input`, `instruction` and `lineidx`, got {reprlib.repr(task)[:80]}; it is damaged"
         )
     return source.removesuffix("_0"), words, offset

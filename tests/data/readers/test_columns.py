@@ -86,7 +86,7 @@ def test_only_a_name_that_says_so_goes_to_the_hub(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.faults
 def test_data_that_can_not_be_opened(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match=r"expected a data set that `datasets` can open, got: \w+: "):
+    with pytest.raises(DataError, match=r"expected a data set that `datasets` can open, got: \w+: .*; download what"):
         open_columns(tmp_path, tmp_path / "cache")
     with pytest.raises(DataError, match=r"hf:owner/none: expected a data set that `datasets` can open, got: \w+"):
         open_columns(Path("hf:owner/none"), tmp_path / "cache")

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from mgie_lit.data.readers.index import (
     is_undivided,
     split_range,
     stored,
+    writable_place,
 )
 from mgie_lit.data.readers.rows import Row
 from mgie_lit.errors import DataError
@@ -29,6 +33,27 @@ def rows(*names: str) -> Callable[[], Iterator[Row]]:
 
 # not in the order of the splits
 PARTS = [Part("val", rows("c")), Part("train", rows("a", "b")), Part("train", rows("d")), Part("test", rows("e", "f"))]
+
+
+# Four parts of a row each; notes each part that it makes, and kills itself in the one that it is told.
+_SLOW_BUILD = """
+import os, signal, sys, time
+from pathlib import Path
+from mgie_lit.data.readers.index import Part, stored
+from mgie_lit.data.readers.rows import Row
+
+path, made, *killed = sys.argv[1:]
+
+def make(name):
+    time.sleep(0.05)
+    with open(made, "a") as file:
+        file.write(f"{name} ")
+    if name in killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield Row(name, "do it", "a.jpg")
+
+stored(lambda: [Part("train", lambda name=name: make(name)) for name in "0123"], Path(path), option="", what="demo")
+"""
 
 
 def ids(table: MappedTable, split: str) -> list[str]:
@@ -144,6 +169,52 @@ def test_place_of_an_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert index_path("demo", "key", root, None).parent.parent == tmp_path / "cache"
     hub = index_path("demo", "key", Path("hf:owner/name"), None)
     assert hub.parent.parent == tmp_path / "cache"
+
+
+def test_an_index_beside_data_that_are_read_only_now_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mgie_lit.data.readers.index.CACHE", tmp_path / "cache")
+    root = tmp_path / "data"
+    root.mkdir()
+    path = index_path("demo", "key", root, None)
+    build(path)
+    assert writable_place(path.with_suffix(".more")) == path.with_suffix(".more")
+    for folder in (path.parent, root):
+        folder.chmod(0o555)
+    assert index_path("demo", "key", root, None) == path
+    assert index_path("demo", "other key", root, None).parent.parent == tmp_path / "cache"
+    assert writable_place(path) == path
+    assert writable_place(path.with_suffix(".more")).parent.parent == tmp_path / "cache"
+    for folder in (path.parent, root):
+        folder.chmod(0o755)
+
+
+def test_two_processes_at_once_build_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "demo-1.arrow"
+    command = [sys.executable, "-c", _SLOW_BUILD, str(path), str(tmp_path / "made")]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert (tmp_path / "made").read_text() == "0 1 2 3 "
+    assert MappedTable.open(path).table["sample_id"].to_pylist() == ["0", "1", "2", "3"]
+
+
+def test_a_killed_build_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "demo-1.arrow"
+    command = [sys.executable, "-c", _SLOW_BUILD, str(path), str(tmp_path / "made"), "2"]
+    assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+    assert not path.exists()
+    assert subprocess.run(command[:-1], check=False, timeout=60).returncode == 0
+    assert (tmp_path / "made").read_text() == "0 1 2 2 3 ", "only the part in which it was killed is made again"
+    assert MappedTable.open(path).table["sample_id"].to_pylist() == ["0", "1", "2", "3"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["demo-1.arrow", "demo-1.lock", "made"]
+
+
+@pytest.mark.faults
+def test_index_dir_that_can_not_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        DataError, match=r"data\.index_dir: expected a folder that can be written, got .*; name another"
+    ):
+        build(tmp_path / "file" / "inside" / "demo-1.arrow")
 
 
 @pytest.mark.faults

@@ -124,6 +124,15 @@ def test_columns_of_small_subsets(tmp_path: Path, index_dir: Path) -> None:
     assert (example.instruction, example.caption) == ("make it black and white (3)", None)
 
 
+@pytest.mark.faults
+def test_columns_without_the_published_split(tmp_path: Path, index_dir: Path) -> None:
+    write_ipr2pr_columns(tmp_path, num_prompts=2)
+    for number, file in enumerate(sorted((tmp_path / "data").iterdir())):
+        file.rename(file.with_name(f"test-{number:05d}-of-00002.parquet"))
+    with pytest.raises(DataError, match=r"data\.root: expected the split train in .*, got test only; download the"):
+        IPr2Pr("train", root=tmp_path, index_dir=index_dir)
+
+
 @pytest.mark.parametrize("layout", ["folders", "scanned", "packed", "columns"])
 def test_a_large_set_is_indexed_with_the_same_result(
     layout: str, tmp_path: Path, index_dir: Path, monkeypatch: pytest.MonkeyPatch
