@@ -20,6 +20,7 @@ from mgie_lit.config.build import (
 )
 from mgie_lit.config.devices import count_devices
 from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
+from mgie_lit.config.explain import machine_faults_explained
 from mgie_lit.config.lock import locked
 from mgie_lit.config.resume import resumed_config
 from mgie_lit.config.runs import (
@@ -93,7 +94,8 @@ class Training:
         trainer = build_trainer(self.config, resume_step)
         if record is not None:
             record()
-        trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
+        with machine_faults_explained(self.config, datamodule):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
         return _optimized_value(trainer, self.config.optimized_metric)
 
 

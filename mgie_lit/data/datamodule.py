@@ -13,6 +13,7 @@ from mgie_lit.data.collate import EditCollator
 from mgie_lit.data.order import ShuffledOrder, order_of
 from mgie_lit.data.readers import EditDataset, require_expressive
 from mgie_lit.data.windows import WindowedLoader
+from mgie_lit.data.workers import WatchedDataset
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.types import EditBatch, EditExample
@@ -59,6 +60,7 @@ class EditDataModule(lightning.LightningDataModule):
         self._order: ShuffledOrder | None = None
         self._resume = (0, 0)
         self._datasets: dict[str, EditDataset] = {}
+        self.watched: list[WatchedDataset] = []  # what loader processes read
 
     def dataset(self, split: str) -> EditDataset:
         """The examples of ``train``, ``val`` or ``test``."""
@@ -116,8 +118,12 @@ class EditDataModule(lightning.LightningDataModule):
         return batch.to(device)
 
     def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
+        examples: Any = self.cache.encoded(dataset) if self.cache else dataset
+        if self.num_workers:
+            examples = WatchedDataset(examples, dataset, self.num_workers)
+            self.watched.append(examples)
         return WindowedLoader(
-            self.cache.encoded(dataset) if self.cache else dataset,
+            examples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=EncodedCollator(self.collator) if self.cache else self.collator,

@@ -63,7 +63,9 @@ def test_validation_batches_come_in_order_with_the_incomplete_last_one(guide: ML
 
 
 def test_worker_processes_change_nothing(guide: MLLMGuide) -> None:
-    assert ids(datamodule(guide, num_workers=1).train_dataloader()) == ids(datamodule(guide).train_dataloader())
+    data = datamodule(guide, num_workers=1)
+    assert ids(data.train_dataloader()) == ids(datamodule(guide).train_dataloader())
+    assert [watched.reader for watched in data.watched] == [data.dataset("train")], "a death would be explained"
 
 
 def test_loaded_state_goes_on_in_the_middle_of_its_epoch(guide: MLLMGuide) -> None:
