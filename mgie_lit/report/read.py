@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def read_directories(directories: Sequence[Path]) -> tuple[list[TrainingRun], li
         directories: Training runs and evaluations, mixed; a directory that is both counts as both.
 
     Returns:
-        Runs and evaluations, with short names that tell them apart.
+        Runs and evaluations, with short names that tell them apart: evaluations are named after their systems.
 
     Raises:
         CheckpointError: A directory is neither; the message says which files were expected.
@@ -109,7 +110,17 @@ def read_directories(directories: Sequence[Path]) -> tuple[list[TrainingRun], li
             runs.append(TrainingRun(name, path, _read_curves(path), origin, pictures[-1] if pictures else None))
         if is_evaluation:
             evaluations.append(Evaluation(name, path, _read_summary(path), _read_table(path), origin))
-    return runs, evaluations
+    return runs, _named_after_systems(evaluations)
+
+
+def _named_after_systems(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """A system's name says more than a directory's; where several have it, the directory tells them apart."""
+    systems = [str(one.section("source").get("system") or "") for one in evaluations]
+    times = Counter(system or one.name for one, system in zip(evaluations, systems, strict=True))
+    return [
+        replace(one, name=system if times[system] == 1 else f"{system} ({one.name})") if system else one
+        for one, system in zip(evaluations, systems, strict=True)
+    ]
 
 
 def _holds(path: Path, names: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from mgie_lit.testing.tiny_text import write_instruct_pix2pix
 
 SMALL = ("data.num_examples.val=4", "callbacks.evaluate.num_examples=2", "trainer.max_steps=2")
 TEST = ("data.num_examples.test=4", "metrics=expressive")
+SCORED = ("mgie", "lgie", "instruct_pix2pix", "mgie_ft", "lgie_ft", "mgie_fz", "lgie_fz", "gold")
 TRAINED = ("mgie", "lgie", "instruct_pix2pix", "mgie_ft", "lgie_ft", "gold")
 
 
@@ -82,24 +83,18 @@ def test_one_sweep_trains_all_and_all_end_in_one_table(tmp_path: Path) -> None:
     for model, run in runs.items():
         assert f"name: {model}\n" in (run / "config.yaml").read_text()
         assert (run / "checkpoints" / "step-00000002.ckpt").is_file()
-    plain = [runs[model] for model in ("mgie", "lgie", "instruct_pix2pix", "gold")]
-    checkpoints = ",".join(map(str, plain))
-    mgie("eval", "-m", f"checkpoint={checkpoints}", *TEST, "hydra.sweep.dir=runs/scores", cwd=tmp_path)
-    folders = [tmp_path / "runs" / "scores" / str(job) for job in range(len(plain))]
-    editor = f"model.editor={runs['instruct_pix2pix']}"
-    for who in ("mgie", "lgie"):
-        writer = f"model.writer={runs[who]}"
-        for name, given in (
-            (f"{who}_ft", (f"checkpoint={runs[f'{who}_ft']}",)),
-            (f"{who}_fz", (f"model={who}_fz", editor)),
-        ):
-            folders.append(tmp_path / "runs" / name)
-            mgie("eval", *given, writer, *TEST, f"paths.run_dir={folders[-1]}", cwd=tmp_path)
-    found = [scores(folder)["source"]["system"] for folder in folders]  # type: ignore[index]
-    assert found == ["mgie", "lgie", "instruct_pix2pix", "gold", "mgie_ft", "mgie_fz", "lgie_ft", "lgie_fz"]
+    mgie("eval", "experiment=score_systems", *TEST, "hydra.sweep.dir=runs/scores", cwd=tmp_path)
+    folders = [tmp_path / "runs" / "scores" / str(job) for job in range(len(SCORED))]
+    sources = [scores(folder)["source"] for folder in folders]
+    assert [source["system"] for source in sources] == list(SCORED)  # type: ignore[index]
+    for system, source in zip(SCORED, sources, strict=True):
+        trained = "instruct_pix2pix" if system.endswith("_fz") else system
+        assert (tmp_path / str(source["checkpoint"])).samefile(runs[trained]), system  # type: ignore[index]
+        if system.endswith(("_ft", "_fz")):
+            assert (tmp_path / str(source["writer"])).samefile(runs[system[:4]]), system  # type: ignore[index]
     assert {scores(folder)["metrics"]["l1"]["n"] for folder in folders} == {4}  # type: ignore[index]
-    assert scores(folders[3])["metrics"]["expressive_exact"]["mean"] == 1.0  # type: ignore[index]
-    mgie("report", *folders, "-o", "report.html", cwd=tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    for run in plain:
-        assert str(run) in page
+    assert scores(folders[-1])["metrics"]["expressive_exact"]["mean"] == 1.0  # type: ignore[index]
+    mgie("report", "runs/scores", "-o", "report.html", cwd=tmp_path)
+    table = (tmp_path / "report.md").read_text().partition("## Paired")[0]
+    rows = [line.split("|")[1].strip().replace("\\", "") for line in table.splitlines() if line.startswith("|")]
+    assert rows[2:] == [*SCORED, "*copy*"]

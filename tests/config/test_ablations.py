@@ -84,6 +84,7 @@ def test_which_sweeps_there_are() -> None:
         "ablation_summariser": 2,
         "ablation_visual_tokens": 5,
         "guidance_curve": 7,
+        "score_systems": 8,
         "systems": 6,
     }
 

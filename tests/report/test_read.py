@@ -37,6 +37,19 @@ def test_names_tell_directories_apart(tmp_path: Path, make_run: Callable[..., Pa
     assert [run.name for run in runs] == ["a/run", "b/run"]
 
 
+def test_evaluations_are_named_after_their_systems(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
+    folders = [make_evaluation(tmp_path / name, 5, pictures=False) for name in ("0", "1", "gold", "mgie", "theirs")]
+    for folder, system in zip(folders, ("lgie", "mgie", "gold", None, None), strict=True):
+        summary = json.loads((folder / "metrics.json").read_text())
+        summary["source"] = {"system": system} if system else {"predictions": "images"}
+        (folder / "metrics.json").write_text(json.dumps(summary))
+    _, evaluations = read_directories(folders)
+    parent = tmp_path.name
+    assert [one.name for one in evaluations] == ["lgie", f"mgie ({parent}/1)", "gold", "mgie", "theirs"]
+    _, evaluations = read_directories([folders[1], folders[2]])
+    assert [one.name for one in evaluations] == ["mgie", "gold"]
+
+
 def test_overrides_and_versions_may_be_missing(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
     folder = make_evaluation(tmp_path / "eval", 5, pictures=False, recorded=False)
     assert read_directories([folder])[1][0].origin == Origin()
