@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
 from mgie_lit.checkpoints.integrity import digest_path, is_whole
 from mgie_lit.checkpoints.torch_files import READ_ERRORS
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 
 LOG = logging.getLogger(__name__)
 SUFFIX = ".ckpt"
@@ -21,6 +21,7 @@ CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
 EMA_KEY = "mgie_ema"  # in a checkpoint: moving average of what trains, where the run has one
 EDITOR_PREFIX = "editor."
+EMA, RAW = "ema", "raw"  # which weights of a checkpoint: the moving average of what trained, or what the optimizer left
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -86,8 +87,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def chosen_weights(checkpoint: Mapping[str, Any], weights: str) -> str:
+    """Which weights a choice stands for: ``ema`` where the checkpoint has an average, else ``raw``.
+
+    Args:
+        checkpoint: As `load_checkpoint` gives it.
+        weights: ``ema`` or ``raw``.
+
+    Returns:
+        ``ema`` or ``raw``.
+
+    Raises:
+        ConfigError: The choice is another one.
+    """
+    if weights not in (EMA, RAW):
+        raise ConfigError(f"weights: expected {EMA} or {RAW}, got {weights!r}")
+    has_average = bool((checkpoint.get(EMA_KEY) or {}).get("num_updates"))
+    return EMA if weights == EMA and has_average else RAW
+
+
 def load_editor_weights(
-    editor: nn.Module, checkpoint: Mapping[str, Any], path: Path, *, sources: Mapping[str, str]
+    editor: nn.Module, checkpoint: Mapping[str, Any], path: Path, *, sources: Mapping[str, str], weights: str = EMA
 ) -> None:
     """Put a checkpoint's weights into an editor of the same config.
 
@@ -96,6 +116,7 @@ def load_editor_weights(
         checkpoint: As ``load_checkpoint`` gives it; in its ``state_dict`` names begin with ``editor.``.
         path: Where the checkpoint comes from, for the message.
         sources: Name prefix of a part -> folder that its frozen weights were loaded from.
+        weights: See `chosen_weights`.
 
     Raises:
         CheckpointError: Keys or shapes differ, or frozen weights are not those of the training; the message names some.
@@ -103,9 +124,10 @@ def load_editor_weights(
     stored = {name.removeprefix(EDITOR_PREFIX) for name in checkpoint["state_dict"]}
     parts = frozen_parts(editor, sources, stored=stored) if checkpoint.get(FROZEN_KEY) else {}
     check_frozen(checkpoint.get(FROZEN_KEY) or {}, parts, path)
-    load_trained(
-        editor, checkpoint["state_dict"], path, left_out={name for part in parts.values() for name in part.names}
-    )
+    state = dict(checkpoint["state_dict"])
+    if chosen_weights(checkpoint, weights) == EMA:
+        state |= {EDITOR_PREFIX + name: value for name, value in checkpoint[EMA_KEY]["weights"].items()}
+    load_trained(editor, state, path, left_out={name for part in parts.values() for name in part.names})
 
 
 def load_trained(

@@ -7,9 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mgie_lit.checkpoints.conversion.combinations import COMBINATIONS, OPTIONS, SOURCES, TARGETS, find_combination
+from mgie_lit.checkpoints.conversion.combinations import (
+    CHOICES,
+    COMBINATIONS,
+    OPTIONS,
+    SOURCES,
+    TARGETS,
+    find_combination,
+)
 from mgie_lit.checkpoints.destination import check_destination
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mgie_lit.checkpoints.writing import OnBytes
@@ -36,12 +43,12 @@ def run(argv: list[str]) -> None:
     options = {name: getattr(arguments, name) for name in OPTIONS}
     find_combination(arguments.source_kind, arguments.target, {name for name in options if options[name] is not None})
     source, dest = Path(arguments.source).expanduser(), Path(arguments.dest).expanduser()
-    folders = {name: Path(options[name]).expanduser() for name in options if options[name] and name != "dtype"}
+    folders = {name: Path(options[name]).expanduser() for name in options if options[name] and name not in CHOICES}
     _check_sources({"SOURCE": source, **{f"--{name}": folder for name, folder in folders.items()}})
     check_destination(dest)
     with _Progress() as progress:
         if arguments.source_kind == "run":
-            _convert_run(source, dest, arguments.target, arguments.dtype, progress.on_bytes)
+            _convert_run(source, dest, arguments.target, options, progress.on_bytes)
         else:
             _convert_published(arguments.source_kind, arguments.target, source, dest, folders, progress.on_bytes)
     print(arguments.dest)
@@ -64,35 +71,39 @@ def _convert_published(
         diffusion.convert_diffusion_to_export(source, dest, widen=kind == "sd15", on_bytes=on_bytes)
 
 
-def _convert_run(source: Path, dest: Path, target: str, dtype: str | None, on_bytes: OnBytes) -> None:
+def _convert_run(source: Path, dest: Path, target: str, options: dict[str, str | None], on_bytes: OnBytes) -> None:
     """A trained editor; of an export folder the files are read, so that number types are kept."""
     from mgie_lit.checkpoints.conversion import trained
+    from mgie_lit.checkpoints.runs import EMA
 
     is_export = (source / _EXPORT_INDEX).is_file()
     # an export of InstructPix2Pix or Stable Diffusion has parts and no index; its UNet comes back all the same
     has_unet = is_export or (source / "unet" / "config.json").is_file()
     if is_export and target == "export":
         raise CheckpointError(f"{source}: expected a run directory or a .ckpt file, got an export folder already")
+    if has_unet and options["weights"] is not None:
+        raise ConfigError(f"--weights: expected a run directory or a .ckpt file, got the export {source}; leave it out")
+    weights = options["weights"] or EMA
     if target == "apple":
         if is_export:
             tensors, first = trained.exported_tensors(source)
         else:
             from mgie_lit.config.build import load_editor
 
-            tensors, first = trained.trained_tensors(load_editor(source)[0], source)
-        trained.write_apple(tensors, first, dest, dtype=dtype)  # type: ignore[arg-type]
+            tensors, first = trained.trained_tensors(load_editor(source, weights)[0], source)
+        trained.write_apple(tensors, first, dest, dtype=options["dtype"])  # type: ignore[arg-type]
     elif target == "diffusers" and has_unet:
         trained.export_unet(source, dest, on_bytes=on_bytes)
     elif target == "diffusers":
         from mgie_lit.config.build import load_editor
 
-        trained.write_unet(load_editor(source)[0], dest)
+        trained.write_unet(load_editor(source, weights)[0], dest)
     else:
         from mgie_lit.checkpoints.destination import new_folder
         from mgie_lit.checkpoints.writing import MAX_SHARD_BYTES
         from mgie_lit.config.build import load_pipeline
 
-        pipeline = load_pipeline(str(source))
+        pipeline = load_pipeline(str(source), weights)
         with new_folder(dest) as folder:
             pipeline.save_pretrained(folder, max_shard_size=MAX_SHARD_BYTES)
 
@@ -149,4 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--diffusion", metavar="DIR", help="the pipeline folder with autoencoder, scheduler and the UNet's config")
     add("--vision", metavar="DIR", help="CLIP's folder; default: inside LLaVA's weights, or what its config names")
     add("--dtype", choices=("half", "float"), help="number type of Apple's two files; default: as it is")
+    add(
+        "--weights",
+        choices=("ema", "raw"),
+        help="of a run: its moving average, where it has one (ema, the default), or not",
+    )
     return parser

@@ -68,6 +68,7 @@ def _load(arguments: argparse.Namespace, *, has_bar: bool = True) -> EditModel:
 
     return load_edit_model(
         arguments.model,
+        weights=arguments.weights,
         device=arguments.device,
         seed=arguments.seed,
         has_bar=has_bar and sys.stderr.isatty(),
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--out-dir", metavar="DIR", help="where --batch writes <id>.png")
     model_help = "tiny (ships with mgie_lit), a run directory, a .ckpt file, an export folder or a hub id"
     add("--model", default="tiny", metavar="M", help=model_help)
+    weights_help = "of a run: its moving average, where it has one, or what the optimizer left; default: ema"
+    add("--weights", choices=("ema", "raw"), default="ema", help=weights_help)
     add("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
     add("--guidance-scale", type=float, metavar="X", help="weight of the instruction; default: the model's own")
     add("--image-guidance-scale", type=float, metavar="X", help="weight of the image; default: the model's own")

@@ -44,11 +44,14 @@ class EditModel:
         return out.images[0], out.expressive_instructions[0]
 
 
-def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool, **settings: float | None) -> EditModel:
+def load_edit_model(
+    model: str, *, weights: str, device: str | None, seed: int, has_bar: bool, **settings: float | None
+) -> EditModel:
     """Load a pipeline for editing.
 
     Args:
         model: ``tiny``, a run directory, a ``.ckpt`` file, an export folder or a hub id.
+        weights: Of a run or checkpoint: ``ema`` or ``raw``.
         device: As `choose_device` takes it.
         seed: Of the noise, 0 or more.
         has_bar: Whether denoising shows a progress bar.
@@ -60,6 +63,6 @@ def load_edit_model(model: str, *, device: str | None, seed: int, has_bar: bool,
     chosen = choose_device(device)
     from mgie_lit.config.loaded import load_edit_pipeline
 
-    pipeline = load_edit_pipeline(model)
+    pipeline = load_edit_pipeline(model, weights)
     pipeline.to(chosen)
     return EditModel(pipeline, seed, settings, has_bar)

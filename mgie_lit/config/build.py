@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mgie_lit.checkpoints.runs import CONFIG_KEY, find_checkpoint, load_checkpoint, load_editor_weights
+from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.guides import build_faults, build_guide
 from mgie_lit.config.runs import CONFIG_FILE, resolved
 from mgie_lit.config.start import load_start, start_sources, without_draws
@@ -173,11 +173,12 @@ def build_metrics(config: DictConfig) -> dict[str, Any]:
     return {str(name): instantiate(node) for name, node in config.metrics.items() if node is not None}
 
 
-def load_editor(path: Path) -> tuple[Editor, DictConfig]:
+def load_editor(path: Path, weights: str = EMA) -> tuple[Editor, DictConfig]:
     """Editor and config of a run directory or checkpoint file.
 
     Args:
         path: What ``find_checkpoint`` takes.
+        weights: ``ema``: the moving average, where the checkpoint has one; ``raw``: what the optimizer left.
 
     Returns:
         The trained editor in eval mode on the CPU, and the config that the checkpoint carries.
@@ -190,15 +191,16 @@ def load_editor(path: Path) -> tuple[Editor, DictConfig]:
     config = OmegaConf.create(checkpoint[CONFIG_KEY])
     assert isinstance(config, DictConfig)
     editor = build_editor(config)
-    load_editor_weights(editor, checkpoint, file, sources=start_sources(config))
+    load_editor_weights(editor, checkpoint, file, sources=start_sources(config), weights=weights)
     return editor.eval(), config
 
 
-def load_pipeline(model: str) -> MGIEPipeline:
+def load_pipeline(model: str, weights: str = EMA) -> MGIEPipeline:
     """A pipeline from ``tiny``, a run directory, a ``.ckpt`` file, an export folder or a hub id.
 
     Args:
         model: One of these, as the user wrote it; ``~`` is expanded.
+        weights: Of a run or checkpoint, as for `load_editor`; exports have one kind.
 
     Returns:
         The pipeline on the CPU, with the sampling options of the run or export.
@@ -208,6 +210,6 @@ def load_pipeline(model: str) -> MGIEPipeline:
     """
     path = Path(model).expanduser()
     if model != TINY and (path.is_file() or (path / CONFIG_FILE).is_file()):
-        editor, config = load_editor(path)
+        editor, config = load_editor(path, weights)
         return MGIEPipeline.from_editor(editor, instantiate(config.sampler.options))
     return MGIEPipeline.from_pretrained(model)

@@ -12,7 +12,7 @@ import torch
 from hydra.utils import instantiate
 
 from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_instruct_pix2pix
-from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
+from mgie_lit.checkpoints.runs import EMA, chosen_weights, find_checkpoint, load_checkpoint
 from mgie_lit.config import build
 from mgie_lit.config.runs import CONFIG_FILE
 from mgie_lit.data.image_files import to_rgb, upright
@@ -78,11 +78,12 @@ class LoadedEditor:
         )
 
 
-def load_edit_pipeline(model: str) -> MGIEPipeline | LoadedEditor:
+def load_edit_pipeline(model: str, weights: str = EMA) -> MGIEPipeline | LoadedEditor:
     """What ``mgie edit`` calls.
 
     Args:
         model: As for `load_trained_editor`, or anything that `MGIEPipeline` loads.
+        weights: As for `load_trained_editor`.
 
     Returns:
         A pipeline, or an editor that is called like one.
@@ -93,44 +94,50 @@ def load_edit_pipeline(model: str) -> MGIEPipeline | LoadedEditor:
     """
     path = Path(model).expanduser()
     if not (_is_run(path) or is_instruct_pix2pix(path)):
+        _require_choice(model, weights)
         return build.load_pipeline(model)
-    loaded = load_trained_editor(model)
+    loaded = load_trained_editor(model, weights)
     if isinstance(loaded.editor.guide, MLLMGuide):
         return MGIEPipeline.from_editor(loaded.editor, loaded.options)
-    attach_writer(loaded, {}, loaded.name)
+    attach_writer(loaded, {}, loaded.name, weights)
     return loaded
 
 
-def load_trained_editor(model: str) -> LoadedEditor:
+def load_trained_editor(model: str, weights: str = EMA) -> LoadedEditor:
     """An editor with its weights, of whatever system.
 
     Args:
         model: Run directory, ``.ckpt`` file, diffusers folder of InstructPix2Pix, or what `MGIEPipeline` loads:
             ``tiny``, an export folder, a hub id.
+        weights: Of a run or checkpoint: ``ema``, the moving average where it has one, or ``raw``, what the optimizer
+            left.
 
     Returns:
         The editor in eval mode on the CPU, without a writer.
 
     Raises:
         CheckpointError: Nothing can be loaded there.
+        ConfigError: Weights without a choice were to be ``raw``.
     """
     path = Path(model).expanduser()
     if _is_run(path):
-        editor, config = build.load_editor(path)
+        editor, config = build.load_editor(path, weights)
         return LoadedEditor(editor, instantiate(config.sampler.options), config.model)
+    _require_choice(model, weights)
     if is_instruct_pix2pix(path):
         return LoadedEditor(*open_instruct_pix2pix(path), {"name": _PUBLISHED})
     pipeline = build.load_pipeline(model)
     return LoadedEditor(pipeline.editor, pipeline.options, {"name": _MLLM_MODEL})
 
 
-def attach_writer(loaded: LoadedEditor, model: Mapping[str, Any], name: str) -> str | None:
+def attach_writer(loaded: LoadedEditor, model: Mapping[str, Any], name: str, weights: str = EMA) -> str | None:
     """Give an editor that reads expressive instructions who writes them.
 
     Args:
         loaded: Its guide is changed in place.
         model: The node ``model`` of the evaluation; what it says goes before what the run of ``loaded`` says.
         name: Of the system, for messages.
+        weights: Of the writer, where it has a choice.
 
     Returns:
         Where the writer comes from; None where the system needs none.
@@ -153,12 +160,12 @@ def attach_writer(loaded: LoadedEditor, model: Mapping[str, Any], name: str) -> 
     if writer == OWN_TEXTS:
         return str(writer)
     sees_image = model.get("writer_sees_image", loaded.model.get("writer_sees_image"))
-    guide.writer = _load_writer(str(writer), sees_image=sees_image)
+    guide.writer = _load_writer(str(writer), sees_image=sees_image, weights=weights)
     return str(writer)
 
 
-def _load_writer(source: str, *, sees_image: bool | None) -> MLLMGuide:
-    loaded = load_trained_editor(source)
+def _load_writer(source: str, *, sees_image: bool | None, weights: str) -> MLLMGuide:
+    loaded = load_trained_editor(source, weights if _is_run(Path(source).expanduser()) else EMA)
     guide = loaded.editor.guide
     if isinstance(guide, MLLMGuide) and sees_image in (None, guide.sees_image):
         return guide
@@ -169,12 +176,13 @@ def _load_writer(source: str, *, sees_image: bool | None) -> MLLMGuide:
     )
 
 
-def describe_weights(key: str, model: str) -> dict[str, object]:
+def describe_weights(key: str, model: str, weights: str = EMA) -> dict[str, object]:
     """Which weights a name stood for: the file, its step and its hash, where it is a run's.
 
     Args:
         key: What the weights are for, ``checkpoint`` or ``writer``.
         model: As for `load_trained_editor`.
+        weights: As there.
 
     Returns:
         Plain values for ``metrics.json``.
@@ -184,9 +192,20 @@ def describe_weights(key: str, model: str) -> dict[str, object]:
         return {key: model}
     file = find_checkpoint(path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    step = int(load_checkpoint(file)["global_step"])
+    content = load_checkpoint(file)
+    facts = {"file": str(file), "global_step": int(content["global_step"]), "sha256": digest}
+    facts["weights"] = chosen_weights(content, weights)
     prefix = "" if key == "checkpoint" else f"{key}_"
-    return {key: model, f"{prefix}file": str(file), f"{prefix}global_step": step, f"{prefix}sha256": digest}
+    return {key: model, **{prefix + name: value for name, value in facts.items()}}
+
+
+def _require_choice(model: str, weights: str) -> None:
+    """Published weights and exports have one kind alone."""
+    if weights != EMA:
+        raise ConfigError(
+            f"weights: expected a run directory or a .ckpt file, of which {weights!r} could be chosen, got {model}; "
+            "leave the choice out"
+        )
 
 
 def _is_run(path: Path) -> bool:

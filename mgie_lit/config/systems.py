@@ -98,18 +98,18 @@ def build_system(config: DictConfig) -> System:
         return System(folder, {"predictions": str(config.predictions)}, {})
     if "system" in config.model:
         return System(instantiate(config.model.system), {"system": config.model.name}, {})
-    weights = str(config.model.editor if config.checkpoint is None else config.checkpoint)
-    loaded = load_trained_editor(weights)
-    name = _fit_to_model(loaded, config.model, weights)
-    writer = attach_writer(loaded, config.model, name)
+    source = str(config.model.editor if config.checkpoint is None else config.checkpoint)
+    loaded = load_trained_editor(source, config.weights)
+    name = _fit_to_model(loaded, config.model, source)
+    writer = attach_writer(loaded, config.model, name, config.weights)
     loaded.to(choose_device(config.device, option="device"))
     changes = {key: value for key, value in config.sampling.items() if value is not None}
     options = replace(loaded.options, **changes)
     _warn_about_resolution(options.resolution, config)
-    source = {"system": name, **describe_weights("checkpoint", weights)}
+    described = {"system": name, **describe_weights("checkpoint", source, config.weights)}
     if writer is not None:
-        source |= describe_weights("writer", writer)
-    return System(EditorSystem(loaded.editor, options), source, asdict(options))
+        described |= describe_weights("writer", writer, config.weights)
+    return System(EditorSystem(loaded.editor, options), described, asdict(options))
 
 
 def check_sources(config: DictConfig) -> None:

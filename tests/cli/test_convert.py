@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from mgie_lit.checkpoints.conversion.combinations import COMBINATIONS, OPTIONS
-from mgie_lit.checkpoints.runs import CONFIG_KEY
+from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA_KEY
 from mgie_lit.cli.main import main
 from mgie_lit.config.build import build_editor, load_pipeline
 from mgie_lit.config.compose import compose_config
@@ -132,6 +132,24 @@ def test_a_run_edits_the_same_after_it_was_exported(run_dir: Path, tmp_path: Pat
         images.append(np.asarray(result.images[0]))
     assert np.array_equal(*images)
     assert not np.array_equal(images[0], np.asarray(source))
+
+
+def test_a_run_is_converted_with_its_moving_average(run_dir: Path, tmp_path: Path) -> None:
+    file = next((run_dir / "checkpoints").glob("*.ckpt"))
+    content = torch.load(file, weights_only=True)
+    zero = {"unet.conv_in.bias": torch.zeros_like(content["state_dict"]["editor.unet.conv_in.bias"])}
+    torch.save(content | {EMA_KEY: {"decay": 0.9, "num_updates": 3, "weights": zero}}, file)
+    found = {}
+    for name, options in (("average", {}), ("raw", {"weights": "raw"})):
+        convert(run_dir, tmp_path / name, "run", "diffusers", **options)
+        convert(run_dir, tmp_path / f"{name}-apple", "run", "apple", **options)
+        bias = UNet2DConditionModel.from_pretrained(tmp_path / name).conv_in.bias.detach()
+        assert torch.equal(bias, torch.load(tmp_path / f"{name}-apple" / "unet.pt")["conv_in.bias"])
+        found[name] = float(bias.abs().max())
+    assert found["average"] == 0 < found["raw"]
+    convert(run_dir, tmp_path / "export", "run", "export", weights="raw")
+    with pytest.raises(SystemExit, match="2"):
+        convert(tmp_path / "export", tmp_path / "x", "run", "apple", weights="raw")
 
 
 def test_a_run_becomes_apples_files_and_a_unet(run_dir: Path, tmp_path: Path) -> None:

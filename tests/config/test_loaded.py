@@ -8,10 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from mgie_lit.checkpoints.runs import CONFIG_KEY
+from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA_KEY
 from mgie_lit.config.build import build_editor
 from mgie_lit.config.compose import compose_config
-from mgie_lit.config.loaded import LoadedEditor, load_edit_pipeline, load_trained_editor
+from mgie_lit.config.loaded import (
+    LoadedEditor,
+    attach_writer,
+    describe_weights,
+    load_edit_pipeline,
+    load_trained_editor,
+)
 from mgie_lit.config.runs import resolved
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.pipeline import MGIEPipeline
@@ -93,3 +99,56 @@ def test_another_pipeline_s_folder(tmp_path: Path) -> None:
     index.write_text(index.read_text().replace("StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline"))
     with pytest.raises(CheckpointError, match=r"expected the index of a MGIEPipeline, got StableDiffusionPipeline"):
         load_trained_editor(str(folder))
+
+
+def with_average(file: Path, *, num_updates: int = 5) -> Path:
+    """The checkpoint with a moving average of all zeros."""
+    content = torch.load(file, weights_only=True)
+    names = [name.removeprefix("editor.") for name in content["state_dict"] if "unet" in name or "lm_head" in name]
+    zeros = {name: torch.zeros_like(content["state_dict"][f"editor.{name}"]) for name in names}
+    average = {"decay": 0.9, "num_updates": num_updates, "weights": zeros}
+    file = file.with_name(f"averaged-{num_updates}-{file.name}")
+    torch.save(content | {EMA_KEY: average}, file)
+    return file
+
+
+def largest(model: LoadedEditor) -> float:
+    return float(model.editor.unet.state_dict()["conv_in.weight"].abs().max())
+
+
+def test_the_moving_average_is_used_unless_it_is_not_wanted(tmp_path: Path) -> None:
+    file = with_average(save_run(tmp_path, "model=lgie"))
+    assert largest(load_trained_editor(str(file))) == 0
+    assert largest(load_trained_editor(str(file), "raw")) > 0
+    assert describe_weights("checkpoint", str(file))["weights"] == "ema"
+    assert describe_weights("writer", str(file), "raw")["writer_weights"] == "raw"
+    pipeline = load_edit_pipeline(str(file))
+    assert isinstance(pipeline, MGIEPipeline)
+    assert float(pipeline.editor.unet.state_dict()["conv_in.weight"].abs().max()) == 0
+
+    reader = load_trained_editor(str(save_run(tmp_path, "model=lgie_ft")))
+    for weights, expected in (("ema", 0.0), ("raw", None)):
+        attach_writer(reader, {"writer": str(file)}, "lgie_ft", weights)
+        head = reader.editor.guide.writer.mllm.state_dict()["language_model.lm_head.weight"]
+        assert (float(head.abs().max()) == expected) == (weights == "ema")
+
+
+def test_a_checkpoint_without_an_average_says_so(tmp_path: Path) -> None:
+    file = save_run(tmp_path, "model=instruct_pix2pix")
+    for checkpoint in (file, with_average(file, num_updates=0)):
+        assert largest(load_trained_editor(str(checkpoint))) > 0
+        assert describe_weights("checkpoint", str(checkpoint))["weights"] == "raw"
+
+
+@pytest.mark.faults
+def test_weights_that_can_not_be_chosen(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"weights: expected ema or raw, got 'best'"):
+        load_trained_editor(str(save_run(tmp_path, "model=instruct_pix2pix")), "best")
+    published = str(write_instruct_pix2pix(tmp_path / "published"))
+    message = (
+        r"weights: expected a run directory or a .ckpt file, of which 'raw' could be chosen, got .*published; leave"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_trained_editor(published, "raw")
+    with pytest.raises(ConfigError, match=r"of which 'raw' could be chosen, got tiny"):
+        load_edit_pipeline("tiny", "raw")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mgie_lit.errors import ConfigError
 
+CHOICES = {"dtype": "half|float", "weights": "ema|raw"}  # values of options that are no folders
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -28,7 +30,7 @@ class Combination:
     def __str__(self) -> str:
         """The flags as they are typed."""
         needed = "".join(f" --{option} DIR" for option in self.needs)
-        taken = "".join(f" [--{option} {'DIR' if option != 'dtype' else 'half|float'}]" for option in self.takes)
+        taken = "".join(f" [--{option} {CHOICES.get(option, 'DIR')}]" for option in self.takes)
         return f"--from {self.source} --to {self.target}{needed}{taken}"
 
 
@@ -39,9 +41,13 @@ COMBINATIONS = (
     Combination("sd15", "export", "autoencoder/, scheduler/, unet/ widened to take the source image, too"),
     Combination("sd15", "diffusers", "the pipeline folder with the UNet widened"),
     Combination("instruct-pix2pix", "export", "autoencoder/, scheduler/, unet/, text_encoder/, text_tokenizer/"),
-    Combination("run", "export", "a whole pipeline, of a run directory or .ckpt"),
-    Combination("run", "apple", "mllm.pt and unet.pt, of a run directory, .ckpt or export folder", (), ("dtype",)),
-    Combination("run", "diffusers", "the UNet's folder, of a run directory, .ckpt or any export folder"),
+    Combination("run", "export", "a whole pipeline, of a run directory or .ckpt", (), ("weights",)),
+    Combination(
+        "run", "apple", "mllm.pt and unet.pt, of a run directory, .ckpt or export folder", (), ("dtype", "weights")
+    ),
+    Combination(
+        "run", "diffusers", "the UNet's folder, of a run directory, .ckpt or any export folder", (), ("weights",)
+    ),
 )
 SOURCES = tuple(dict.fromkeys(combination.source for combination in COMBINATIONS))
 TARGETS = tuple(dict.fromkeys(combination.target for combination in COMBINATIONS))
