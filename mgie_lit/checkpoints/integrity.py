@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,18 +34,14 @@ def write_checked(content: Mapping[str, Any], path: Path) -> None:
             torch.save(content, hashing)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
-        _write_digest(path, hashing.digest.hexdigest())
-        temporary.replace(path)
+        _put(temporary, path, hashing.digest.hexdigest())
     except BaseException:
         temporary.unlink(missing_ok=True)
-        if not path.exists():
-            digest_path(path).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a checkpoint is as it was written; one without a recorded hash is taken to be.
+    """Whether a checkpoint is as it was written, by its recorded hash or else by the check sums inside.
 
     Args:
         path: Of the checkpoint.
@@ -56,7 +53,7 @@ def is_whole(path: Path) -> bool:
         return False
     recorded = digest_path(path)
     if not recorded.is_file():
-        return True
+        return _has_its_check_sums(path)
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -67,6 +64,34 @@ def is_whole(path: Path) -> bool:
 def digest_path(path: Path) -> Path:
     """Where the hash of a checkpoint is kept."""
     return path.with_name(path.name + DIGEST_SUFFIX)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what was being written when a process was killed; nobody else may be writing there.
+
+    Args:
+        folder: Of checkpoints.
+    """
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, path: Path, digest: str) -> None:
+    """Put a complete file and its hash in place; at every moment between, what lies there is recognised as whole."""
+    digest_path(path).unlink(missing_ok=True)  # of an older file of this name
+    temporary.replace(path)
+    _sync_folder(path.parent)
+    _write_digest(path, digest)
+    _sync_folder(path.parent)
+
+
+def _has_its_check_sums(path: Path) -> bool:
+    """``torch.save`` writes a zip archive: a CRC-32 for each tensor, the table of contents last."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
+        return False
 
 
 def _write_digest(path: Path, digest: str) -> None:

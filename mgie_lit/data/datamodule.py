@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader
 
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
@@ -88,6 +89,7 @@ class EditDataModule(lightning.LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            step_size=self.batch_size * self.accumulation * world_size,
             overlapping=self.faults.overlapping_ranks,
         )
         if len(self._order) < self.batch_size:
@@ -95,7 +97,7 @@ class EditDataModule(lightning.LightningDataModule):
                 f"data.batch_size: expected at most the {len(self._order)} training examples that each of {world_size} "
                 f"processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
             )
-        self._order.resume_at(*self._resume)
+        self._order.resume_at(*self._next_epoch_if_over(*self._resume))
         window = 1 if self.faults.local_label_mean else self.accumulation
         return self._loader(dataset, sampler=self._order, drop_last=True, window=window)
 
@@ -106,8 +108,8 @@ class EditDataModule(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position of the next example, counted over all ranks."""
         assert self.trainer is not None
-        steps = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return {"epoch": self.trainer.current_epoch, "position": steps * self.batch_size * self.trainer.world_size}
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return {"epoch": self.trainer.current_epoch, "position": batches * self.batch_size * self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` says."""
@@ -116,6 +118,13 @@ class EditDataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(self, batch: EditBatch, device: Any, dataloader_idx: int) -> EditBatch:  # noqa: ANN401
         """Move a batch without waiting."""
         return batch.to(device)
+
+    def _next_epoch_if_over(self, epoch: int, position: int) -> tuple[int, int]:
+        """Loader processes read ahead before the trainer names the next epoch, so it has to be known from the start."""
+        assert self._order is not None
+        batches = len(self._order) // self.batch_size
+        is_over = position >= batches * self.batch_size * self._order.world_size
+        return (epoch + 1, 0) if is_over else (epoch, position)
 
     def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
         examples: Any = self.cache.encoded(dataset) if self.cache else dataset
@@ -128,5 +137,6 @@ class EditDataModule(lightning.LightningDataModule):
             num_workers=self.num_workers,
             collate_fn=EncodedCollator(self.collator) if self.cache else self.collator,
             persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(self.seed),  # else it draws from the process's own, epoch by epoch
             **kwargs,
         )

@@ -18,18 +18,29 @@ class ShuffledOrder(Sampler[int]):
         num_examples: Size of the data set.
         seed: Of the run.
         rank: This process.
-        world_size: All processes; each gets ``num_examples // world_size`` examples, none twice.
+        world_size: All processes; none gets an example that another has.
+        step_size: Examples of an optimizer step over all processes. An epoch is whole steps, whatever number of batches
+            and processes share them; what is left over waits for the next permutation. A data set that is smaller than
+            a step is dealt out whole.
         overlapping: Deal out a permutation that every process has drawn for itself, as ml-mgie: some examples come
             several times in an epoch, others not at all.
     """
 
     def __init__(
-        self, num_examples: int, *, seed: int, rank: int = 0, world_size: int = 1, overlapping: bool = False
+        self,
+        num_examples: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        step_size: int = 1,
+        overlapping: bool = False,
     ) -> None:
         self.num_examples = num_examples
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.step_size = step_size
         self.overlapping = overlapping
         self.epoch = 0
         self._resume = (0, 0)
@@ -49,7 +60,8 @@ class ShuffledOrder(Sampler[int]):
 
     def __len__(self) -> int:
         """Examples of this rank in a whole epoch, also when the epoch is resumed in its middle."""
-        return self.num_examples // self.world_size
+        whole_steps = self.num_examples // self.step_size * self.step_size
+        return (whole_steps or self.num_examples) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank that are left in the epoch."""

@@ -21,8 +21,9 @@ class CSVLogger(Logger):
     """Writes every logged metric as a row of ``<run_dir>/metrics.csv``.
 
     Columns are ``step``, ``epoch`` and the metrics in the order of their first appearance; a cell is empty where a
-    metric was not logged. A row is on disk when ``log_metrics`` returns. When new columns come up, the table is
-    rewritten and put in place at once.
+    metric was not logged. A row is in the file when ``log_metrics`` returns, and on the disk before a checkpoint that
+    comes after it. When new columns come up, the table is rewritten and put in place at once. A line that a crash left
+    unfinished is dropped.
 
     Args:
         run_dir: The run's directory; an existing table is continued.
@@ -32,6 +33,7 @@ class CSVLogger(Logger):
     def __init__(self, run_dir: str | Path, resume_step: int | None = None) -> None:
         super().__init__()
         self.path = Path(run_dir) / FILE_NAME
+        self._temporary = self.path.with_suffix(".tmp")
         self.rows: list[dict[str, str]] = []
         self.columns: list[str] = list(_KEYS)
         if self.path.is_file():
@@ -76,25 +78,42 @@ class CSVLogger(Logger):
             os.truncate(self.path, size)  # no half row
             raise
 
+    @rank_zero_only
+    def sync(self) -> None:
+        """Wait until every row is on the disk."""
+        if self.path.is_file():
+            with self.path.open("a") as file:
+                os.fsync(file.fileno())
+
+    @rank_zero_only
     def _read(self, resume_step: int | None) -> None:
-        with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            self.columns = list(reader.fieldnames or _KEYS)
-            rows = [{key: value for key, value in row.items() if value} for row in reader]
+        self._temporary.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        self.columns, rows = read_table(self.path)
         self.rows = [row for row in rows if resume_step is None or int(row["step"]) < resume_step]
         self._rewrite()
 
     def _rewrite(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("w", newline="") as file:
+            with self._temporary.open("w", newline="") as file:
                 writer = csv.DictWriter(file, self.columns, restval="")
                 writer.writeheader()
                 writer.writerows(self.rows)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.path)
+            self._temporary.replace(self.path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
             raise
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a ``metrics.csv``; cells that are empty are left out.
+
+    Args:
+        path: Of the table; where there is none, it is empty.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    reader = csv.DictReader(line for line in lines if line.endswith("\n"))
+    rows = [{key: value for key, value in row.items() if value} for row in reader]
+    return list(reader.fieldnames or _KEYS), rows

@@ -12,6 +12,7 @@ from mgie_lit.editor import Objective
 from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_editor
 from mgie_lit.training.module import EditModule
 from mgie_lit.training.optim import adamw, warmup_cosine
+from mgie_lit.training.trainer import ResumingTrainer
 
 PAPER = ["guide.mllm.language_model.model.embed_tokens.*", "guide.mllm.language_model.lm_head.*"]
 PAPER += ["guide.edit_head.*", "unet.*"]
@@ -53,6 +54,6 @@ def make_trainer() -> Callable[..., lightning.Trainer]:
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
         defaults = {"accelerator": "cpu", "devices": 1, "logger": False, "log_every_n_steps": 1, "max_steps": 2}
         defaults |= {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
-        return lightning.Trainer(**quiet | defaults | changes)
+        return ResumingTrainer(**quiet | defaults | changes)
 
     return make

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-TERMINATED = 128 + signal.SIGTERM  # exit status of a run that was asked to end, and did
+from mgie_lit.checkpoints.integrity import remove_unfinished
+from mgie_lit.training.csv_logger import CSVLogger
+from mgie_lit.training.owed import OWED_KEY, Owed, settle
+from mgie_lit.training.termination import TERMINATED, Termination
 
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that also keeps the last step, whatever ``every_n_train_steps`` is.
 
-    The last step is that of ``max_steps``, of ``max_time``, or the one in which SIGTERM came; all processes agree on
-    it. It is written inside the training loop, where the position in the data is still known, so it can be resumed.
+    The last step is that of ``max_steps``, of ``max_time``, or the one after which all processes know of a SIGTERM. It is
+    written inside the training loop, where the position in the data is still known, so it can be resumed. A checkpoint
+    is written before the validation of its step, and notes what the step still owes (``training.owed``).
+
+    Args:
+        *args: Of ``ModelCheckpoint``.
+        **kwargs: Of ``ModelCheckpoint``; a resumed run writes over files of later steps instead of counting versions.
     """
 
-    _is_terminated = False
-    _previous_handler: Any = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **{"enable_version_counter": False} | kwargs)
+        self._termination = Termination()
+        self._owed: Owed | None = None
+
+    def on_resume(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Do what the interrupted run still owed to the step of its checkpoint."""
+        self._last_global_step_saved = trainer.global_step
+        if trainer.is_global_zero and self.dirpath is not None:
+            remove_unfinished(Path(self.dirpath))
+        if self._owed is not None:
+            settle(self._owed, trainer)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Note SIGTERM instead of acting at once: Lightning's own handler would talk to other processes from within."""
+        """Note SIGTERM from here on."""
         super().on_train_start(trainer, pl_module)
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGTERM, self._terminate)
+        self._termination.listen(trainer)
 
     def on_train_batch_end(
         self,
@@ -38,8 +53,8 @@ class StepCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         """Save where it is time to and after the last step, then end with status 143 if SIGTERM came."""
-        is_terminated = trainer.strategy.reduce_boolean_decision(self._is_terminated, all=False)
-        is_over = (is_terminated and not trainer.fit_loop._should_accumulate()) or trainer.should_stop
+        is_terminated = self._termination.agreed()
+        is_over = (is_terminated or trainer.should_stop) and not trainer.fit_loop._should_accumulate()
         every = self._every_n_train_steps
         if is_over or 0 < trainer.max_steps <= trainer.global_step:
             self._every_n_train_steps = 1
@@ -48,14 +63,32 @@ class StepCheckpoint(ModelCheckpoint):
         finally:
             self._every_n_train_steps = every
         if is_terminated and is_over:
+            self._termination.finish()
             raise SystemExit(TERMINATED)
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note what the step still owes; all that earlier steps have logged is on the disk before the checkpoint is."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.sync()
+        checkpoint[OWED_KEY] = Owed.of(trainer).as_record()
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember it."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._owed = Owed.read(checkpoint)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """All processes are here."""
+        super().on_train_end(trainer, pl_module)  # type: ignore[no-untyped-call]
+        self._termination.finish()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Give the signal back."""
         super().teardown(trainer, pl_module, stage)
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGTERM, self._previous_handler)
-            self._previous_handler = None
-
-    def _terminate(self, signum: int, frame: FrameType | None) -> None:
-        self._is_terminated = True
+        self._termination.close()

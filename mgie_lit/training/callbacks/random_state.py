@@ -18,20 +18,23 @@ RANDOM_KEY = "mgie_random_states"  # in a checkpoint: one entry a process
 class RandomStates(lightning.Callback):
     """Keeps Python's, NumPy's, torch's and CUDA's generators of every process through a resume.
 
-    The draws of a training do not come from them (``training.draws``); a layer or a callback of somebody's own may.
+    The draws of a training do not come from them (``training.draws``); a layer or a callback of somebody's own may. What
+    happens between two batches, such as a validation, leaves them as they were: whether it takes place before or after
+    a resume makes no difference to the steps that follow.
     """
 
     def __init__(self) -> None:
-        self._pending: dict[str, Any] | None = None
+        self._pending: dict[str, Any] | None = None  # to be put back when the next batch begins
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the states of all processes, as plain lists and tensors."""
-        states: list[Any] = [capture_random_state()]
+        own = self._pending or capture_random_state()
+        states: list[Any] = [own]
         if distributed.is_available() and distributed.is_initialized():
             states = [None] * distributed.get_world_size()
-            distributed.all_gather_object(states, capture_random_state())
+            distributed.all_gather_object(states, own)
         checkpoint[RANDOM_KEY] = states
 
     def on_load_checkpoint(
@@ -49,6 +52,13 @@ class RandomStates(lightning.Callback):
                 trainer.world_size,
             )
 
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validate from the states after the training step."""
+        if self._pending is None:
+            self._pending = capture_random_state()
+        else:
+            restore_random_state(self._pending)
+
     def on_train_batch_start(
         self,
         trainer: lightning.Trainer,
@@ -56,7 +66,7 @@ class RandomStates(lightning.Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Put the states back, after loaders and validation have drawn what they draw at the start."""
+        """Put the states back, after what was drawn for loaders and validation."""
         if self._pending is not None:
             restore_random_state(self._pending)
             self._pending = None
