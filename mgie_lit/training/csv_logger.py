@@ -112,6 +112,9 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
     Args:
         path: Of the table; where there is none, it is empty.
+
+    Returns:
+        Columns in their order, and rows of column -> cell.
     """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     reader = csv.DictReader(line for line in lines if line.endswith("\n"))

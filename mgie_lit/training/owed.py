@@ -37,7 +37,11 @@ class Owed:
     @classmethod
     def of(cls, trainer: lightning.Trainer) -> Self:
         """What follows when all callbacks have seen the end of a training step."""
-        loop, connector, fetcher = trainer.fit_loop.epoch_loop, trainer._logger_connector, trainer.fit_loop._data_fetcher
+        loop, connector, fetcher = (
+            trainer.fit_loop.epoch_loop,
+            trainer._logger_connector,
+            trainer.fit_loop._data_fetcher,
+        )
         known = {name: _number(value) for name, value in trainer.callback_metrics.items()}
         if fetcher is None or trainer.validating:  # outside a training; saved when the validation has ended
             return cls(loop._batches_that_stepped, None, validates=False, known=known)
@@ -62,10 +66,14 @@ class Owed:
 
         Args:
             rows: Of ``metrics.csv``; later ones than this step's have been cut.
+
+        Returns:
+            The rest; values of a validation that has taken place are known.
         """
-        logged = {name.partition("/")[0] for row in rows if int(row["step"]) == self.step for name in row}
-        row = None if "train" in logged else self.row
-        return type(self)(self.step, row, validates=self.validates and "val" not in logged)
+        logged = {name: value for row in rows if int(row["step"]) == self.step for name, value in row.items()}
+        row = None if any(name.startswith("train/") for name in logged) else self.row
+        validated = {name: float(value) for name, value in logged.items() if name.startswith("val/")}
+        return type(self)(self.step, row, validates=self.validates and not validated, known=self.known | validated)
 
     def __bool__(self) -> bool:
         return self.row is not None or self.validates
@@ -78,10 +86,10 @@ def settle(owed: Owed, trainer: lightning.Trainer) -> None:
         owed: By the checkpoint's step.
         trainer: Its processes decide together, by the table that the first one keeps.
     """
-    known = {name: torch.tensor(value, device=trainer.strategy.root_device) for name, value in owed.known.items()}
-    trainer._logger_connector._callback_metrics.update(known)
     tables = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
     left = trainer.strategy.broadcast(owed.still(tables[0].rows).as_record() if tables else owed.as_record())
+    known = {name: torch.tensor(value, device=trainer.strategy.root_device) for name, value in left["known"].items()}
+    trainer._logger_connector._callback_metrics.update(known)
     if left["row"] is not None:
         trainer._logger_connector.log_metrics(left["row"])
     if left["validates"]:

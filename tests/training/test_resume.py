@@ -127,7 +127,10 @@ def test_straight_equals_resumed_from_any_step(
 ) -> None:
     """Loader processes that read ahead, a window of accumulated gradients, epochs that end at a checkpoint."""
     straight = tmp_path / "straight"
-    data = {"num_workers": num_workers, "num_examples": {"train": 13 if settings.get("accumulate_grad_batches") else 7, "val": 3}}
+    data = {
+        "num_workers": num_workers,
+        "num_examples": {"train": 13 if settings.get("accumulate_grad_batches") else 7, "val": 3},
+    }
     trainer = fit(straight, data=data, **settings)
     assert trainer.current_epoch == 2, "counted when an epoch ends, also by max_steps"
     for step in range(1, MAX_STEPS) if num_workers == 0 else (2, 3):
@@ -139,7 +142,7 @@ def test_straight_equals_resumed_from_any_step(
 @pytest.mark.parametrize("step", [2, 4, 5])
 @pytest.mark.parametrize("lost", ["validation", "row and validation", "nothing"])
 def test_what_a_step_owed_is_done_first(lost: str, step: int, fit: Fit, tmp_path: Path) -> None:
-    """Killed right after a checkpoint: before the row of its step, or before the validation that was due. The last step too."""
+    """Killed right after a checkpoint, before the row of its step or the validation that was due; the last step too."""
     straight = tmp_path / "straight"
     settings = {"val_check_interval": 2 if step < 5 else 5}
     fit(straight, **settings)

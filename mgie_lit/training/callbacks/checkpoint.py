@@ -17,9 +17,9 @@ from mgie_lit.training.termination import TERMINATED, Termination
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that also keeps the last step, whatever ``every_n_train_steps`` is.
 
-    The last step is that of ``max_steps``, of ``max_time``, or the one after which all processes know of a SIGTERM. It is
-    written inside the training loop, where the position in the data is still known, so it can be resumed. A checkpoint
-    is written before the validation of its step, and notes what the step still owes (``training.owed``).
+    The last step is that of ``max_steps``, of ``max_time``, or the one after which all processes know of a SIGTERM. It
+    is written inside the training loop, where the position in the data is still known, so it can be resumed. A
+    checkpoint is written before the validation of its step, and notes what the step still owes (``training.owed``).
 
     Args:
         *args: Of ``ModelCheckpoint``.
@@ -85,7 +85,7 @@ class StepCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """All processes are here."""
-        super().on_train_end(trainer, pl_module)  # type: ignore[no-untyped-call]
+        super().on_train_end(trainer, pl_module)
         self._termination.finish()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

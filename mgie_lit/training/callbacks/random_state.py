@@ -18,9 +18,9 @@ RANDOM_KEY = "mgie_random_states"  # in a checkpoint: one entry a process
 class RandomStates(lightning.Callback):
     """Keeps Python's, NumPy's, torch's and CUDA's generators of every process through a resume.
 
-    The draws of a training do not come from them (``training.draws``); a layer or a callback of somebody's own may. What
-    happens between two batches, such as a validation, leaves them as they were: whether it takes place before or after
-    a resume makes no difference to the steps that follow.
+    The draws of a training do not come from them (``training.draws``); a layer or a callback of somebody's own may.
+    What happens between two batches, such as a validation, leaves them as they were: whether it takes place before or
+    after a resume makes no difference to the steps that follow.
     """
 
     def __init__(self) -> None:
