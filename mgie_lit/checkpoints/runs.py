@@ -60,8 +60,18 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
+def has_checkpoints(run_dir: Path) -> bool:
+    """Whether a run has written a checkpoint, damaged or not."""
+    return any((run_dir / CHECKPOINT_DIR).glob(f"*{SUFFIX}"))
+
+
+def checkpoint_step(path: Path | None) -> int:
+    """Optimizer steps that a checkpoint has done; 0 without one."""
+    return 0 if path is None else int(load_checkpoint(path)["global_step"])
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint file of ours, on the CPU; nothing in it is executed.
+    """Content of a checkpoint file of ours, on the CPU; nothing in it is executed, tensors are read when used.
 
     Args:
         path: A ``.ckpt`` file.
@@ -73,7 +83,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: The file is damaged, holds pickled objects, or was not written by a training run of ours.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except READ_ERRORS as error:
         first_line = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(

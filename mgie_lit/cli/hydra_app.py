@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mgie_lit.cli.messages import shows_tracebacks, user_message
+from mgie_lit.cli.messages import show_traceback, shows_tracebacks, user_message
 from mgie_lit.config.compose import load_config, make_loader
 from mgie_lit.config.location import config_dir
 from mgie_lit.config.override_faults import list_groups, option_fault, parse_override
@@ -114,7 +113,7 @@ class _Failures:
         job = HydraConfig.get().job
         message = user_message(error)
         if message is None or shows_tracebacks():
-            traceback.print_exception(error)
+            show_traceback(error)
         sys.stderr.write(f"job {job.num} ({job.override_dirname}) failed: {message or repr(error)}\n")
 
 

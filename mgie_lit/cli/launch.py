@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mgie_lit.cli.rank import ERROR_SUFFIX, RESULT_FILE, TERMINATED
+from mgie_lit.cli.messages import ShownError
+from mgie_lit.cli.rank import ERROR_SUFFIX, TERMINATED, result_path
+from mgie_lit.config.runs import PROCESSES_PREFIX
 from mgie_lit.errors import MGIEError
 
 if TYPE_CHECKING:
@@ -26,10 +29,12 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0  # for the other processes to end by themselves after one failed
+TERMINATION_SECONDS = 20.0  # for the others after one has ended as it was asked to
+_ASKED = (TERMINATED, -signal.SIGTERM)  # the second before a training listens
 
 
-class ProcessError(RuntimeError):
-    """A process of the group ended with an error that is not the user's; its traceback has been shown."""
+class ProcessError(ShownError):
+    """A process of the group ended with an error that is not the user's."""
 
 
 @dataclass(slots=True)
@@ -58,14 +63,14 @@ def launch(training: Training, num_processes: int) -> float | None:
         ProcessError: A process failed otherwise; its traceback has been shown.
         SystemExit: The processes were asked to end, and did after a checkpoint.
     """
-    folder = training.run_dir / f".processes-{os.getpid()}"
+    folder = training.run_dir / f"{PROCESSES_PREFIX}{os.getpid()}"
     folder.mkdir(parents=True)
     try:
         training.write(folder)
         processes = _start(folder, num_processes)
         with _forwarded_sigterm(processes):
             _wait(processes, folder)
-        value: float | None = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        value: float | None = json.loads(result_path(folder, 0).read_text(encoding="utf-8"))
         return value
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,23 +93,36 @@ def _start(folder: Path, num_processes: int) -> list[_Process]:
 
 def _wait(processes: list[_Process], folder: Path) -> None:
     """Until all have ended well, or one has not: then the others are ended and its error is raised."""
+    lost: dict[int, int] = {}
     try:
-        while any(process.handle.poll() is None for process in processes):
-            failed = [process for process in processes if process.handle.poll() not in (None, 0, TERMINATED)]
-            if failed:
+        deadline = math.inf
+        while any(process.handle.poll() is None for process in processes) and time.monotonic() < deadline:
+            if any(_has_failed(process, folder) for process in processes):
                 break
+            if deadline == math.inf and any(process.handle.poll() in _ASKED for process in processes):
+                deadline = time.monotonic() + TERMINATION_SECONDS
             time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:  # the processes do not listen to it
+        _end(processes, grace=0.0)
+        raise
     finally:
+        lost = {one.rank: one.handle.returncode for one in processes if _has_failed(one, folder)}
         _end(processes)
-    _raise_first_error(processes, folder)
+    _raise_first_error(processes, folder, lost)
 
 
-def _end(processes: list[_Process]) -> None:
+def _has_failed(process: _Process, folder: Path) -> bool:
+    """Whether it has ended, but neither as it was asked to nor with a result (``os._exit(0)`` leaves none)."""
+    code = process.handle.poll()
+    return code not in (None, 0, *_ASKED) or (code == 0 and not result_path(folder, process.rank).is_file())
+
+
+def _end(processes: list[_Process], *, grace: float = GRACE_SECONDS) -> None:
     """End what still runs: a process that waits for a dead one can not end by itself."""
     running = [process for process in processes if process.handle.poll() is None]
     if not running:
         return
-    deadline = time.monotonic() + GRACE_SECONDS  # the error of the first to fail may reach the others by itself
+    deadline = time.monotonic() + grace  # the error of the first to fail may reach the others by itself
     while time.monotonic() < deadline and any(process.handle.poll() is None for process in running):
         time.sleep(POLL_SECONDS)
     for process in running:
@@ -113,25 +131,33 @@ def _end(processes: list[_Process]) -> None:
         process.handle.wait()
 
 
-def _raise_first_error(processes: list[_Process], folder: Path) -> None:
-    codes = {process.rank: process.handle.returncode for process in processes}
+def _raise_first_error(processes: list[_Process], folder: Path, lost: dict[int, int]) -> None:
+    """Raise what ended the group: a process that was lost without a word, or the first that could say what it met.
+
+    A lost one comes first, because the others then fail at not reaching it; but abort() is how a library ends a process
+    that can not reach another.
+    """
     errors = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*{ERROR_SUFFIX}")]
-    if errors:
+    silent = {
+        rank: code
+        for rank, code in lost.items()
+        if code != -signal.SIGABRT and rank not in {error["rank"] for error in errors}
+    }
+    if errors and not silent:
         first = min(errors, key=lambda error: error["time"])
         if first["is_user_fault"]:
             raise MGIEError(first["message"])
         sys.stderr.write(first["traceback"])
         raise ProcessError(f"process {first['rank']} of {len(processes)} failed: {first['message']}")
-    killed = {rank: code for rank, code in codes.items() if code not in (0, TERMINATED)}
-    if killed:
-        rank, code = next(iter(killed.items()))
+    if any(process.handle.returncode in _ASKED for process in processes):
+        raise SystemExit(TERMINATED)
+    if lost:
+        rank, code = next(iter((silent or lost).items()))
         cause = f"by signal {-code}" if code < 0 else f"with exit status {code}"
         raise ProcessError(
             f"process {rank} of {len(processes)} ended {cause} without a word; the system's log may say more (out of "
             "memory?), and resume=<run dir> goes on from the last checkpoint"
         )
-    if TERMINATED in codes.values():
-        raise SystemExit(TERMINATED)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import NoReturn
 
-from mgie_lit.cli.messages import shows_tracebacks, user_message
+from mgie_lit.cli.messages import ShownError, show_traceback, shows_tracebacks, user_message
 
 COMMANDS = {
     "train": "train a system from a config; -m sweeps",
@@ -73,12 +73,12 @@ def _dispatch(arguments: list[str]) -> None:
 def _exit_with(command: str, error: Exception) -> NoReturn:
     message = user_message(error)
     if message is None or shows_tracebacks():
-        import traceback
-
-        traceback.print_exception(error)
+        show_traceback(error)
     if message is None:
         sys.stderr.write(
-            f"\n{command}: internal error ({type(error).__name__}), a fault of mgie_lit rather than yours. "
+            f"\n{command}: {error}\n"
+            if isinstance(error, ShownError)
+            else f"\n{command}: internal error ({type(error).__name__}), a fault of mgie_lit rather than yours. "
             "Please report it with the lines above, the command, and the run's config.yaml and versions.json.\n"
         )
         raise SystemExit(INTERNAL_ERROR)

@@ -9,6 +9,18 @@ from mgie_lit.errors import MGIEError
 _CONFIG_LIBRARIES = {"hydra", "omegaconf", "antlr4"}
 
 
+class ShownError(RuntimeError):
+    """An internal error whose traceback has been shown, by the process that it comes from."""
+
+
+def show_traceback(error: Exception) -> None:
+    """Print the traceback of an error, once."""
+    import traceback
+
+    if not isinstance(error, ShownError):
+        traceback.print_exception(error)
+
+
 def shows_tracebacks() -> bool:
     """Whether the user asked for the traceback of every error: ``MGIE_DEBUG=1`` in the environment."""
     return os.environ.get("MGIE_DEBUG") == "1"

@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 
-RESULT_FILE, ERROR_SUFFIX = "result.json", ".error.json"
+ERROR_SUFFIX = ".error.json"
 TERMINATED = 128 + signal.SIGTERM
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -20,6 +20,7 @@ def main() -> None:
     """Run this process's share of the training that ``launch`` wrote into the folder."""
     folder, parent, rank = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["RANK"])
     _end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal: the one that started this one acts
     if rank:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - one voice; errors go through files
     from mgie_lit.cli.messages import user_message
@@ -38,8 +39,12 @@ def main() -> None:
         }
         _write(folder / f"rank-{rank}{ERROR_SUFFIX}", record)
         os._exit(1)  # no waiting for processes that wait for this one
-    if rank == 0:
-        _write(folder / RESULT_FILE, value)
+    _write(result_path(folder, rank), value)
+
+
+def result_path(folder: Path, rank: int) -> Path:
+    """File of a process that has come to its end, with what its training gave."""
+    return folder / f"rank-{rank}.result.json"
 
 
 def _write(path: Path, content: object) -> None:

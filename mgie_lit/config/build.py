@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.guides import build_faults, build_guide
-from mgie_lit.config.runs import CONFIG_FILE, resolved
+from mgie_lit.config.runs import CONFIG_FILE, VERSIONS_FILE, config_hash, resolved
 from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
@@ -150,6 +150,7 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
     Returns:
         A trainer that writes below ``paths.run_dir``.
     """
+    from mgie_lit.training.callbacks.same_config import SameConfig
     from mgie_lit.training.checkpoint_io import CheckedCheckpointIO
 
     loggers = [
@@ -158,6 +159,7 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
         if node is not None
     ]
     callbacks = [instantiate(node, _convert_="all") for node in config.callbacks.values() if node is not None]
+    callbacks.append(SameConfig(config_hash(config), Path(config.paths.run_dir) / VERSIONS_FILE))
     trainer: lightning.Trainer = instantiate(
         config.trainer,
         logger=loggers,

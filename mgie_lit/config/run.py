@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self, SupportsFloat
 
 from omegaconf import DictConfig, OmegaConf
 
-from mgie_lit.checkpoints.runs import find_checkpoint, load_checkpoint
+from mgie_lit.checkpoints.runs import checkpoint_step, find_checkpoint, has_checkpoints, load_checkpoint
 from mgie_lit.config.build import (
     build_datamodule,
     build_editor,
@@ -22,10 +22,11 @@ from mgie_lit.config.devices import count_devices
 from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
 from mgie_lit.config.explain import machine_faults_explained
 from mgie_lit.config.lock import locked
-from mgie_lit.config.resume import resumed_config
+from mgie_lit.config.resume import record_resume, resumed_training
 from mgie_lit.config.runs import (
     CONFIG_FILE,
     check_free,
+    complete_run_files,
     current_overrides,
     has_results,
     remove_run_files,
@@ -34,11 +35,9 @@ from mgie_lit.config.runs import (
 )
 from mgie_lit.config.systems import check_sources, check_trains, start_from_editor
 
-if TYPE_CHECKING:
-    import lightning
-
 LOG = logging.getLogger(__name__)
 _CHECKPOINT_NOTE = "checkpoint"
+_OVER = "%s: this training has ended at step %s; nothing is left to do. A larger trainer.max_steps goes on"
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,21 @@ class Training:
             MGIEError: A part can not be built or the checkpoint does not fit.
         """
         _silence_known_warnings()
-        resume_step = None if self.checkpoint is None else int(load_checkpoint(self.checkpoint)["global_step"])
+        step = checkpoint_step(self.checkpoint)
         editor = build_editor(self.config)
         if self.checkpoint is None:
             start_from_editor(editor, self.config.model)
         module = build_module(self.config, editor)
         module.make_optimizer(editor.named_parameters())  # a recipe that can not be followed is known now
         datamodule = build_datamodule(self.config, editor)
-        trainer = build_trainer(self.config, resume_step)
+        trainer = build_trainer(self.config, step)
         if record is not None:
             record()
         with machine_faults_explained(self.config, datamodule):
             trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        return _optimized_value(trainer, self.config.optimized_metric)
+        if trainer.global_step == step:
+            LOG.info(_OVER, self.run_dir, step)
+        return _optimized_value(trainer.callback_metrics, self.config.optimized_metric)
 
 
 Launch = Callable[[Training, int], float | None]
@@ -115,35 +116,54 @@ def train(config: DictConfig, launch: Launch | None = None) -> float | None:
     Raises:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
     """
-    is_new = config.resume is None
-    if is_new:
+    if config.resume is None:
         check_trains(config.model)
-    else:
-        config = resumed_config(config, current_overrides())
-    run_dir = Path(config.paths.run_dir)
-    with locked(run_dir, option="paths.run_dir" if is_new else "resume"):
-        if is_new:
-            check_free(run_dir)
-        return _record_and_run(Training(config, None if is_new else find_checkpoint(run_dir)), launch)
+        with locked(Path(config.paths.run_dir)):
+            return _train_anew(Training(config), launch)
+    config = resumed_training(config, current_overrides())
+    with locked(Path(config.paths.run_dir), option="resume"):
+        return _go_on(config, launch)
 
 
-def _record_and_run(training: Training, launch: Launch | None) -> float | None:
-    is_new = training.checkpoint is None
+def _train_anew(training: Training, launch: Launch | None) -> float | None:
+    check_free(training.run_dir)
 
     def record() -> None:
-        if is_new:
-            write_run_files(training.run_dir, training.config, current_overrides())
+        write_run_files(training.run_dir, training.config, current_overrides())
         LOG.info("run directory: %s", training.run_dir)
 
     try:
-        if training.num_processes == 1 or launch is None:
-            return training.run(record)
-        record()
-        return launch(training, training.num_processes)
+        return _run(training, record, launch)
     except Exception:
-        if is_new and not has_results(training.run_dir):  # the same directory can be used once the cause is gone
+        if not has_results(training.run_dir):  # the same directory can be used once the cause is gone
             remove_run_files(training.run_dir)
         raise
+
+
+def _go_on(config: DictConfig, launch: Launch | None) -> float | None:
+    from mgie_lit.config.interrupted import clear_leftovers, is_over, last_values  # brings Lightning
+
+    run_dir = Path(config.paths.run_dir)
+    training = Training(config, find_checkpoint(run_dir) if has_checkpoints(run_dir) else None)
+    clear_leftovers(run_dir)
+    if training.checkpoint is not None and is_over(config, load_checkpoint(training.checkpoint)):
+        LOG.info(_OVER, run_dir, checkpoint_step(training.checkpoint))
+        return _optimized_value(last_values(run_dir), config.optimized_metric)
+
+    def record() -> None:
+        step = checkpoint_step(training.checkpoint)
+        complete_run_files(run_dir, config)
+        record_resume(run_dir, current_overrides(), step)
+        LOG.info("run directory: %s, going on after step %s", run_dir, step)
+
+    return _run(training, record, launch)
+
+
+def _run(training: Training, record: Callable[[], None], launch: Launch | None) -> float | None:
+    if training.num_processes == 1 or launch is None:
+        return training.run(record)
+    record()
+    return launch(training, training.num_processes)
 
 
 def evaluate_run(config: DictConfig) -> Path:
@@ -163,11 +183,10 @@ def evaluate_run(config: DictConfig) -> Path:
     return run_evaluation(config)
 
 
-def _optimized_value(trainer: lightning.Trainer, name: str) -> float | None:
-    value = trainer.callback_metrics.get(name)
+def _optimized_value(values: Mapping[str, SupportsFloat], name: str) -> float | None:
+    value = values.get(name)
     if value is None:
-        known: Sequence[str] = sorted(trainer.callback_metrics)
-        LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(known))
+        LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(sorted(values)))
         return None
     return float(value)
 

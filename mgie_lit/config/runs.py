@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG_FILE, OVERRIDES_FILE, VERSIONS_FILE = "config.yaml", "overrides", "versions.json"
+PROCESSES_PREFIX = ".processes-"  # folder in which the processes of one training find their config
 RUN_FILES = (CONFIG_FILE, OVERRIDES_FILE, VERSIONS_FILE)
 _RESULTS = (
     "checkpoints",
@@ -84,7 +85,7 @@ def write_run_files(run_dir: Path, config: DictConfig, overrides: Sequence[str])
     texts = {
         CONFIG_FILE: OmegaConf.to_yaml(OmegaConf.create(content)),  # first: it claims the directory
         OVERRIDES_FILE: yaml.safe_dump(list(overrides), allow_unicode=True),
-        VERSIONS_FILE: json.dumps(versions() | {"config_hash": config_hash(config)}, indent=2) + "\n",
+        VERSIONS_FILE: _versions_text(config),
     }
     for name, text in texts.items():
         try:
@@ -99,11 +100,25 @@ def remove_run_files(run_dir: Path) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def read_run_config(run_dir: Path) -> DictConfig:
+def complete_run_files(run_dir: Path, config: DictConfig) -> None:
+    """Add ``versions.json`` to a run that was killed while it was being recorded.
+
+    Args:
+        run_dir: Of a run whose ``config.yaml`` is there.
+        config: Of the run.
+    """
+    if not (run_dir / VERSIONS_FILE).exists():
+        publish_text(run_dir / VERSIONS_FILE, _versions_text(config))
+    if not (run_dir / OVERRIDES_FILE).exists():
+        publish_text(run_dir / OVERRIDES_FILE, "[]\n")
+
+
+def read_run_config(run_dir: Path, *, needed: Sequence[str] = RUN_FILES) -> DictConfig:
     """Config of a recorded run, as it was resolved then.
 
     Args:
         run_dir: A directory that `write_run_files` filled.
+        needed: Files that have to be there.
 
     Returns:
         The config; a new object.
@@ -111,7 +126,7 @@ def read_run_config(run_dir: Path) -> DictConfig:
     Raises:
         CheckpointError: ``run_dir`` is not a run directory; the message names what is missing.
     """
-    missing = [name for name in RUN_FILES if not (run_dir / name).is_file()]
+    missing = [name for name in needed if not (run_dir / name).is_file()]
     if missing:
         state = "a folder without " + ", ".join(missing) if run_dir.is_dir() else "no folder"
         if run_dir.is_file():
@@ -185,6 +200,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):  # no git here, or a file system that hangs
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions_text(config: DictConfig) -> str:
+    return json.dumps(versions() | {"config_hash": config_hash(config)}, indent=2) + "\n"
 
 
 def _installed_version(name: str) -> str | None:

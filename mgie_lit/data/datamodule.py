@@ -106,10 +106,11 @@ class EditDataModule(lightning.LightningDataModule):
         return self._loader(self.dataset("val"), drop_last=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and position of the next example, counted over all ranks."""
+        """Epoch and position of the next example, and the examples of a batch, counted over all ranks."""
         assert self.trainer is not None
         batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return {"epoch": self.trainer.current_epoch, "position": batches * self.batch_size * self.trainer.world_size}
+        batch = self.batch_size * self.trainer.world_size
+        return {"epoch": self.trainer.current_epoch, "position": batches * batch, "batch": batch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where ``state_dict`` says."""

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EDITOR_PREFIX, load_trained
+from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.freezing import frozen_roots, set_trainable
 from mgie_lit.training.draws import draw, to_device
 from mgie_lit.training.labels import share_label_mean
+from mgie_lit.training.progress import recount_batches
 from mgie_lit.types import EditBatch, EditLosses
 
 VALIDATION_EPOCH = -1  # validation uses the same draws every time, so that its losses can be compared
@@ -130,8 +132,13 @@ class EditModule(lightning.LightningModule):
         checkpoint[FROZEN_KEY] = {prefix: part.as_record() for prefix, part in self.frozen.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was trained with other frozen weights."""
+        """Refuse a checkpoint that was trained with other frozen weights; count batches as they are dealt out now."""
         check_frozen(checkpoint.get(FROZEN_KEY) or {}, self.frozen, Path("checkpoint"))
+        position = checkpoint.get(EditDataModule.__qualname__)
+        datamodule = self.trainer.datamodule if self._trainer else None  # type: ignore[attr-defined]
+        if position and datamodule is not None:
+            batch = datamodule.batch_size * self.trainer.world_size
+            recount_batches(checkpoint, before=position.get("batch", batch), after=batch)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
         """Load what ``state_dict`` gives: exactly the frozen weights may be missing, whatever ``strict`` is.
