@@ -194,5 +194,7 @@ def _optimized_value(values: Mapping[str, SupportsFloat], name: str) -> float | 
 def _silence_known_warnings() -> None:
     """Hints of the libraries that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in ("does not have many workers", r"module\(s\) in eval mode", "LeafSpec", "exists and is not empty"):
+    known = ["does not have many workers", r"module\(s\) in eval mode", "LeafSpec", "exists and is not empty"]
+    known.append(r"It is recommended to use `self\.log\('val/")  # all processes log the same mean
+    for text in known:
         warnings.filterwarnings("ignore", message=f".*{text}")

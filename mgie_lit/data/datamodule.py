@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
@@ -18,6 +19,8 @@ from mgie_lit.data.workers import WatchedDataset
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.types import EditBatch, EditExample
+
+_SPREAD_WEIGHTS = (FSDPStrategy, ModelParallelStrategy)
 
 
 class EditDataModule(lightning.LightningDataModule):
@@ -102,8 +105,27 @@ class EditDataModule(lightning.LightningDataModule):
         return self._loader(dataset, sampler=self._order, drop_last=True, window=window)
 
     def val_dataloader(self) -> DataLoader[EditExample]:
-        """Batches in order, without padding."""
-        return self._loader(self.dataset("val"), drop_last=False)
+        """This rank's share of the batches, in order and without padding."""
+        dataset = self.dataset("val")
+        return self._loader(dataset, sampler=self.share_of_batches(len(dataset), self.batch_size), drop_last=False)
+
+    def share_of_batches(self, num_examples: int, batch_size: int) -> list[int]:
+        """Which of the first examples this rank validates: whole batches, each the same as in one process.
+
+        Args:
+            num_examples: Examples that all ranks share.
+            batch_size: Of neighbours that stay together.
+
+        Returns:
+            Indices in order. All of them where there are fewer batches than ranks, and under a strategy that spreads
+            the weights over ranks, which needs all of them for every batch.
+        """
+        indices = range(num_examples)
+        batches = [indices[first : first + batch_size] for first in range(0, num_examples, batch_size)]
+        if self.trainer is not None and not isinstance(self.trainer.strategy, _SPREAD_WEIGHTS):
+            mine = batches[self.trainer.global_rank :: self.trainer.world_size]
+            batches = mine if len(batches) >= self.trainer.world_size else batches
+        return [index for batch in batches for index in batch]
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position of the next example, and the examples of a batch, counted over all ranks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mgie_lit.evaluation.grid import GRID_ROWS, GridRow, spread
+from mgie_lit.evaluation.grid import GridRow
 from mgie_lit.evaluation.plan import plan_evaluation
 from mgie_lit.evaluation.scoring import ScoredEdit, score_edits
 from mgie_lit.evaluation.table import COPY_PREFIX, make_row, make_table, plain_mean
@@ -39,10 +39,6 @@ class InMemoryScores:
         """Mean of each image metric for the source images."""
         columns = {name: COPY_PREFIX + name for name in self.metric_names if COPY_PREFIX + name in self.table}
         return {name: plain_mean(self.table[column].to_numpy(float)) for name, column in columns.items()}
-
-    def grid_rows(self, count: int = GRID_ROWS) -> list[GridRow]:
-        """Up to ``count`` examples, spread evenly, for :func:`comparison_grid`."""
-        return [grid_row(self.edits[index]) for index in spread(len(self.edits), count)]
 
 
 def score_in_memory(

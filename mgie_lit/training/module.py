@@ -21,6 +21,7 @@ from mgie_lit.models.freezing import frozen_roots, set_trainable
 from mgie_lit.training.draws import draw, to_device
 from mgie_lit.training.labels import share_label_mean
 from mgie_lit.training.progress import recount_batches
+from mgie_lit.training.validation import LOSSES, ValidationLosses
 from mgie_lit.types import EditBatch, EditLosses
 
 VALIDATION_EPOCH = -1  # validation uses the same draws every time, so that its losses can be compared
@@ -68,6 +69,7 @@ class EditModule(lightning.LightningModule):
         self.left_out = {name for part in self.frozen.values() for name in part.names}
         # Told of every gradient; False = the optimizer must not use it.
         self.check_gradients: Callable[[EditModule, torch.optim.Optimizer, Tensor], bool] | None = None
+        self.validation = ValidationLosses()
         self.is_step_skipped = False  # the last one: its gradients were dropped
         self.register_state_dict_post_hook(_leave_out_frozen)  # type: ignore[no-untyped-call]
         self.train()  # the trainer keeps the modes that it finds
@@ -84,14 +86,23 @@ class EditModule(lightning.LightningModule):
         if not self.faults.local_label_mean:
             batch = share_label_mean(batch)
         losses = self._losses(batch, self.current_epoch)
-        self._log_losses("train", losses, len(batch))
+        self._log_losses(losses, len(batch))
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             self.log(f"train/lr_{group['name']}", group["lr"], batch_size=len(batch))
         return losses.loss
 
     def validation_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Losses of a validation batch, with the same draws every time."""
-        self._log_losses("val", self._losses(batch, VALIDATION_EPOCH), len(batch))
+        self.validation.add(batch.sample_ids, self._losses(batch, VALIDATION_EPOCH))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the losses of the last validation."""
+        self.validation.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean losses of all processes' shares; what they sum up is the same for any number of processes."""
+        for name, mean in self.validation.means().items():
+            self.log(f"val/{name}", mean, prog_bar=name == "loss")
 
     def configure_gradient_clipping(
         self,
@@ -168,18 +179,16 @@ class EditModule(lightning.LightningModule):
         )
         return self.editor.losses(batch, to_device(draws, self.device), self.objective)
 
-    def _log_losses(self, stage: str, losses: EditLosses, batch_size: int) -> None:
-        for name in ("loss", "loss_edit", "loss_lm", "loss_align"):
+    def _log_losses(self, losses: EditLosses, batch_size: int) -> None:
+        for name in LOSSES:
             value = getattr(losses, name)
             if value is not None:
-                # every process validates all of it, and trains on its own share
-                is_share = stage == "train" and self.trainer.world_size > 1
                 self.log(
-                    f"{stage}/{name}",
+                    f"train/{name}",
                     value.detach(),
                     batch_size=batch_size,
                     prog_bar=name == "loss",
-                    sync_dist=is_share,
+                    sync_dist=self.trainer.world_size > 1,
                 )
 
 

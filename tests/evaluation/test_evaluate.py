@@ -252,18 +252,6 @@ def test_in_memory_equals_the_files(
     assert [edit.example.sample_id for edit in scores.edits] == ["s0", "s1", "s2"]
 
 
-def test_grid_rows_are_spread_over_the_examples(
-    make_dataset: Callable[..., Any], make_system: Callable[..., Any]
-) -> None:
-    scores = score_in_memory(make_system(0), make_dataset(*range(10)).examples, {"l1": L1()})
-    rows = [row.instruction for row in scores.grid_rows(2)]
-    assert rows == [row.instruction for row in scores.grid_rows(2)]
-    assert len(set(rows)) == 2
-    assert set(rows) < {row.instruction for row in scores.grid_rows(10)}
-    assert {row.expressive_instruction for row in scores.grid_rows(2)} == {"it gets gray 0"}, "what the system wrote"
-    assert len(scores.grid_rows(99)) == 10
-
-
 def test_in_memory_needs_examples(make_system: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="0 x 1 = 0, got 0"):
         score_in_memory(make_system(0), [], {"l1": L1()})

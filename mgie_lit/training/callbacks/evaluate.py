@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning
+import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 
 from mgie_lit.checkpoints.disk import full_disk_named
 from mgie_lit.data.datamodule import EditDataModule
-from mgie_lit.evaluation.evaluate import score_in_memory
+from mgie_lit.evaluation.evaluate import InMemoryScores, grid_row, score_in_memory
 from mgie_lit.evaluation.files import write_whole
-from mgie_lit.evaluation.grid import comparison_grid
-from mgie_lit.evaluation.systems import EditorSystem
+from mgie_lit.evaluation.grid import GridRow, comparison_grid, spread
+from mgie_lit.evaluation.systems import EditorSystem, EditSystem
 from mgie_lit.metrics.base import SampleMetric
 from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.training.gathering import gather
 from mgie_lit.training.module import EditModule
 
 
@@ -54,17 +57,27 @@ class EvaluateEdits(lightning.Callback):
         assert isinstance(pl_module, EditModule)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, EditDataModule)
-        dataset = datamodule.dataset("val")
-        scores = score_in_memory(
-            EditorSystem(pl_module.editor, self.options),
-            [dataset[index] for index in range(min(self.num_examples, len(dataset)))],
-            self.metrics,
-            batch_size=self.batch_size,
-        )
+        scores, pictures = self._score(EditorSystem(pl_module.editor, self.options), datamodule)
         means = scores.means() | {f"copy_{name}": value for name, value in scores.copy_means().items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items() if value is not None})
-        if self.num_images:
-            self._show(trainer, comparison_grid(scores.grid_rows(self.num_images)))
+        if pictures:
+            self._show(trainer, comparison_grid(pictures))
+
+    def _score(self, system: EditSystem, datamodule: EditDataModule) -> tuple[InMemoryScores, list[GridRow]]:
+        """Scores of all examples, and some pictures: each process edits its share, then all tell each other."""
+        dataset = datamodule.dataset("val")
+        count = min(self.num_examples, len(dataset))
+        share = datamodule.share_of_batches(count, self.batch_size)
+        examples = [dataset[index] for index in share]
+        own = score_in_memory(system, examples, self.metrics, batch_size=self.batch_size)
+        shown = spread(count, self.num_images)
+        rows = dict(zip(share, own.table.to_dict("records"), strict=True))
+        pictures = {index: grid_row(edit) for index, edit in zip(share, own.edits, strict=True) if index in shown}
+        for other_rows, other_pictures in gather((rows, pictures)):
+            rows |= other_rows
+            pictures |= other_pictures
+        table = pd.DataFrame([rows[index] for index in range(count)])
+        return replace(own, table=table, edits=[]), [pictures[index] for index in shown]
 
     @rank_zero_only
     def _show(self, trainer: lightning.Trainer, grid: Any) -> None:  # noqa: ANN401

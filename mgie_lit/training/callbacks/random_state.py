@@ -9,7 +9,8 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch import distributed
+
+from mgie_lit.training.gathering import gather
 
 LOG = logging.getLogger(__name__)
 RANDOM_KEY = "mgie_random_states"  # in a checkpoint: one entry a process
@@ -30,12 +31,7 @@ class RandomStates(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the states of all processes, as plain lists and tensors."""
-        own = self._pending or capture_random_state()
-        states: list[Any] = [own]
-        if distributed.is_available() and distributed.is_initialized():
-            states = [None] * distributed.get_world_size()
-            distributed.all_gather_object(states, own)
-        checkpoint[RANDOM_KEY] = states
+        checkpoint[RANDOM_KEY] = gather(self._pending or capture_random_state())
 
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
