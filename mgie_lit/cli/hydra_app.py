@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import IntervalSweep
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig
 
-from mgie_lit.cli.messages import show_traceback, shows_tracebacks, user_message
+from mgie_lit.cli.sweep.record import SweepRecord, pin_directory
+from mgie_lit.cli.sweep.run import SweepRequest, resume_request, run_sweep
+from mgie_lit.cli.sweep.task import forget_key, set_run_dir
 from mgie_lit.config.compose import load_config, make_loader
 from mgie_lit.config.location import config_dir
 from mgie_lit.config.override_faults import list_groups, option_fault, parse_override
 from mgie_lit.config.resolvers import forget_directories, reserve_directory
 from mgie_lit.config.validate import validate_config
-from mgie_lit.errors import ConfigError, MGIEError
+from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
@@ -33,7 +34,15 @@ if TYPE_CHECKING:
 _OTHER_ACTIONS = ("cfg", "info", "shell_completion", "help", "hydra_help")
 
 
-def run_hydra(primary: str, argv: list[str], job: Job, *, unused: Collection[str] = ()) -> None:
+def run_hydra(
+    primary: str,
+    argv: list[str],
+    job: Job,
+    *,
+    unused: Collection[str] = (),
+    trial_job: Job | None = None,
+    can_resume: Callable[[Path], bool] = lambda _: False,
+) -> None:
     """Compose a primary config and run a job on it, or on each config of a sweep, as ``hydra.main`` would.
 
     All faults of the config are reported together before anything runs. What the job raises arrives here as itself.
@@ -44,21 +53,26 @@ def run_hydra(primary: str, argv: list[str], job: Job, *, unused: Collection[str
         argv: Overrides and Hydra's flags.
         job: What to run; the number it returns, if any, is what a sweeper minimises or maximises.
         unused: Top-level config keys that the job does not build from; see `validate_config`.
+        trial_job: What to run as a trial of a sweep, where that is not ``job``.
+        can_resume: Whether a trial's directory holds a run that can go on, so that ``resume`` is set to it.
 
     Raises:
         ConfigError: The arguments or the config are faulty.
-        MGIEError: Jobs of a sweep failed for reasons that the user can repair.
+        MGIEError: Trials of a sweep failed for reasons that the user can repair.
+        SystemExit: Trials of a sweep failed otherwise.
     """
     parser = get_args_parser()
     command, parser.prog = primary, f"mgie {primary}"
     arguments = parser.parse_intermixed_args(argv)
     _refuse_conflicts(arguments)
+    resumed = resume_request(arguments.overrides)
+    record = _sweep_record(command, arguments, resumed)
     forget_directories()
     primary = arguments.config_name or command
     root = _config_root(arguments)
     extra = Path(arguments.config_dir) if arguments.config_dir else None
     loader = make_loader(command, root, extra)
-    is_sweep = arguments.multirun or _hydra_mode(arguments.overrides) == "MULTIRUN"
+    is_sweep = arguments.multirun or resumed is not None or _hydra_mode(arguments.overrides) == "MULTIRUN"
     checked = _first_of_each_sweep(loader, arguments.overrides) if is_sweep else arguments.overrides
     config = load_config(loader, primary, checked)
     is_sweep = is_sweep or str(config.hydra.mode or "").endswith("MULTIRUN")
@@ -71,18 +85,33 @@ def run_hydra(primary: str, argv: list[str], job: Job, *, unused: Collection[str
     if any(getattr(arguments, action) for action in _OTHER_ACTIONS):
         launch(job)
         return
-    _check(config, unused)
     if is_sweep:
-        _run_sweep(launch, job, config, unused)
+        check = partial(_check, unused=unused)
+        run_sweep(SweepRequest(record, loader, config, trial_job or job, can_resume, check, resumed))
     else:
+        _check(config, unused)
         _run_once(launch, job, config)
+
+
+def _sweep_record(command: str, arguments: argparse.Namespace, resumed: Path | None) -> SweepRecord:
+    """What a sweep is started with, if it is one; of one that goes on, what it was, and ``arguments`` follow."""
+    record = SweepRecord(
+        command, tuple(arguments.overrides), arguments.config_name, arguments.config_path, arguments.config_dir
+    )
+    if resumed is not None:
+        record = SweepRecord.read(resumed).continued(command, arguments.overrides, resumed)
+        arguments.overrides = pin_directory(resumed, record.overrides)
+        arguments.config_name, arguments.config_path = record.config_name, record.config_path
+        arguments.config_dir = record.config_dir
+    return record
 
 
 def _run_once(launch: Callable[[Job], None], job: Job, config: DictConfig) -> None:
     raised: list[Exception] = []
 
     def task(composed: DictConfig) -> float | None:
-        _set_run_dir(composed)
+        set_run_dir(composed, Path(HydraConfig.get().runtime.output_dir))
+        forget_key(composed, "sweep")
         try:
             return job(composed)
         except Exception as error:  # raised again below, without Hydra's own report
@@ -99,55 +128,6 @@ def _run_once(launch: Callable[[Job], None], job: Job, config: DictConfig) -> No
             run_dir.rmdir()  # a job that failed at once leaves no empty directory
     if raised:
         raise raised[0]
-
-
-@dataclass
-class _Failures:
-    """What went wrong in the jobs of a sweep."""
-
-    errors: list[Exception] = field(default_factory=list)
-    num_jobs: int = 0
-
-    def add(self, error: Exception) -> None:
-        self.errors.append(error)
-        job = HydraConfig.get().job
-        message = user_message(error)
-        if message is None or shows_tracebacks():
-            show_traceback(error)
-        sys.stderr.write(f"job {job.num} ({job.override_dirname}) failed: {message or repr(error)}\n")
-
-
-def _run_sweep(launch: Callable[[Job], None], job: Job, config: DictConfig, unused: Collection[str]) -> None:
-    if any(text.lstrip("+").startswith("paths.run_dir=") for text in config.hydra.overrides.task):
-        raise ConfigError(
-            "paths.run_dir: every job of a sweep has its own directory, got one for all; "
-            "set the sweep's directory with hydra.sweep.dir=<dir>"
-        )
-    reserve_directory(Path(str(config.hydra.sweep.dir)))
-    failures = _Failures()
-
-    def task(composed: DictConfig) -> float | None:
-        failures.num_jobs += 1
-        try:
-            _set_run_dir(composed)
-            _check(composed, unused)
-            return job(composed)
-        except Exception as error:
-            failures.add(error)
-            raise  # Hydra marks the job as failed; the others go on
-
-    try:
-        launch(task)
-    except Exception as error:
-        if error not in failures.errors:
-            raise
-    if not failures.errors:
-        return
-    internal = [error for error in failures.errors if user_message(error) is None]
-    if internal:
-        raise internal[0]
-    messages = dict.fromkeys(str(user_message(error)) for error in failures.errors)
-    raise MGIEError("\n".join([f"{len(failures.errors)} of {failures.num_jobs} jobs of the sweep failed:", *messages]))
 
 
 def _refuse_conflicts(arguments: argparse.Namespace) -> None:
@@ -206,12 +186,6 @@ def _check(config: DictConfig, unused: Collection[str]) -> None:
         validate_config(config, unused=unused)
     finally:
         HydraConfig.instance().cfg = previous
-
-
-def _set_run_dir(config: DictConfig) -> None:
-    """Fix ``paths.run_dir`` to the directory that Hydra made for this job."""
-    with read_write(config), open_dict(config):
-        OmegaConf.update(config, "paths.run_dir", HydraConfig.get().runtime.output_dir, force_add=True)
 
 
 @contextmanager

@@ -30,11 +30,16 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 5.0  # for the other processes to end by themselves after one failed
 TERMINATION_SECONDS = 20.0  # for the others after one has ended as it was asked to
+IMPATIENCE_SECONDS = 1.0  # after which another Ctrl-C means "now"; the first may arrive twice
 _ASKED = (TERMINATED, -signal.SIGTERM)  # the second before a training listens
 
 
 class ProcessError(ShownError):
     """A process of the group ended with an error that is not the user's."""
+
+
+class ProcessKilledError(ProcessError):
+    """A process of the group ended without a word, e.g. by a signal."""
 
 
 @dataclass(slots=True)
@@ -53,23 +58,26 @@ def launch(training: Training, num_processes: int) -> float | None:
 
     Args:
         training: What to run; it is handed over in a folder in the run's directory, which is removed at the end.
-        num_processes: At least 2.
+        num_processes: At least 1; one process apart from this one leaves nothing behind in it, however it ends.
 
     Returns:
         What rank 0 gave.
 
     Raises:
         MGIEError: A process failed by the user's fault; the message is its own.
+        ProcessKilledError: A process ended without a word.
         ProcessError: A process failed otherwise; its traceback has been shown.
-        SystemExit: The processes were asked to end, and did after a checkpoint.
+        SystemExit: The processes were asked to end by SIGTERM, and did after a checkpoint.
+        KeyboardInterrupt: They were asked by Ctrl-C, and did the same; or at once, by a second one.
     """
     folder = training.run_dir / f"{PROCESSES_PREFIX}{os.getpid()}"
     folder.mkdir(parents=True)
     try:
         training.write(folder)
         processes = _start(folder, num_processes)
-        with _forwarded_sigterm(processes):
-            _wait(processes, folder)
+        with _forwarded_signals(processes) as received:
+            lost = _wait(processes, folder)
+        _raise_first_error(processes, folder, lost, received)
         value: float | None = json.loads(result_path(folder, 0).read_text(encoding="utf-8"))
         return value
     finally:
@@ -91,8 +99,12 @@ def _start(folder: Path, num_processes: int) -> list[_Process]:
     ]
 
 
-def _wait(processes: list[_Process], folder: Path) -> None:
-    """Until all have ended well, or one has not: then the others are ended and its error is raised."""
+def _wait(processes: list[_Process], folder: Path) -> dict[int, int]:
+    """Until all have ended well, or one has not: then the others are ended.
+
+    Returns:
+        Exit status of each rank that failed by itself.
+    """
     lost: dict[int, int] = {}
     try:
         deadline = math.inf
@@ -102,13 +114,13 @@ def _wait(processes: list[_Process], folder: Path) -> None:
             if deadline == math.inf and any(process.handle.poll() in _ASKED for process in processes):
                 deadline = time.monotonic() + TERMINATION_SECONDS
             time.sleep(POLL_SECONDS)
-    except KeyboardInterrupt:  # the processes do not listen to it
+    except KeyboardInterrupt:  # for the second time
         _end(processes, grace=0.0)
         raise
     finally:
         lost = {one.rank: one.handle.returncode for one in processes if _has_failed(one, folder)}
         _end(processes)
-    _raise_first_error(processes, folder, lost)
+    return lost
 
 
 def _has_failed(process: _Process, folder: Path) -> bool:
@@ -131,7 +143,7 @@ def _end(processes: list[_Process], *, grace: float = GRACE_SECONDS) -> None:
         process.handle.wait()
 
 
-def _raise_first_error(processes: list[_Process], folder: Path, lost: dict[int, int]) -> None:
+def _raise_first_error(processes: list[_Process], folder: Path, lost: dict[int, int], received: list[int]) -> None:
     """Raise what ended the group: a process that was lost without a word, or the first that could say what it met.
 
     A lost one comes first, because the others then fail at not reaching it; but abort() is how a library ends a process
@@ -150,33 +162,45 @@ def _raise_first_error(processes: list[_Process], folder: Path, lost: dict[int, 
         sys.stderr.write(first["traceback"])
         raise ProcessError(f"process {first['rank']} of {len(processes)} failed: {first['message']}")
     if any(process.handle.returncode in _ASKED for process in processes):
-        raise SystemExit(TERMINATED)
+        raise KeyboardInterrupt if received[:1] == [signal.SIGINT] else SystemExit(TERMINATED)
     if lost:
         rank, code = next(iter((silent or lost).items()))
         cause = f"by signal {-code}" if code < 0 else f"with exit status {code}"
-        raise ProcessError(
+        raise ProcessKilledError(
             f"process {rank} of {len(processes)} ended {cause} without a word; the system's log may say more (out of "
             "memory?), and resume=<run dir> goes on from the last checkpoint"
         )
 
 
 @contextlib.contextmanager
-def _forwarded_sigterm(processes: list[_Process]) -> Iterator[None]:
-    """Let the processes decide together when to end, as they do in one process."""
+def _forwarded_signals(processes: list[_Process]) -> Iterator[list[int]]:
+    """Let the processes decide together when to end, as they do in one process; a second Ctrl-C does not wait for it.
+
+    Yields:
+        The signals that came.
+    """
+    received: list[int] = []
+    first = math.inf  # when the first came
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
 
     def forward(signum: int, frame: object) -> None:
+        nonlocal first
+        if signum == signal.SIGINT and time.monotonic() - first > IMPATIENCE_SECONDS:
+            raise KeyboardInterrupt
+        first = min(first, time.monotonic())
+        received.append(signum)
         for process in processes:
             if process.handle.poll() is None:
                 process.handle.send_signal(signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, forward)
+    before = {signum: signal.signal(signum, forward) for signum in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ERROR_SUFFIX = ".error.json"
 TERMINATED = 128 + signal.SIGTERM
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def _write(path: Path, content: object) -> None:
 def _end_with(parent: int) -> None:
     """Let the system end this process when the one that started it dies, however it dies."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that
         raise SystemExit(1)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
 HELP = """\
@@ -20,6 +22,7 @@ examples:
   mgie train model=mgie data=photo_edits trainer.max_steps=500 seed=1
   mgie train -m optimizer.lr=1e-4,3e-4 experiment=smoke
   mgie train resume=runs/train/<time>
+  mgie train -m sweep.resume=runs/multirun/<time>
 """
 
 
@@ -30,7 +33,7 @@ def run(argv: list[str]) -> None:
         return
     from mgie_lit.cli.hydra_app import run_hydra
 
-    run_hydra("train", argv, _train)
+    run_hydra("train", argv, _train, trial_job=_train_apart, can_resume=_can_resume)
 
 
 def _train(config: DictConfig) -> float | None:
@@ -38,3 +41,25 @@ def _train(config: DictConfig) -> float | None:
     from mgie_lit.config.run import train
 
     return train(config, launch)
+
+
+def _train_apart(config: DictConfig) -> float | None:
+    """Train in processes of its own, also if it is one: a trial of a sweep leaves nothing behind for the next."""
+    from mgie_lit.cli.launch import launch
+    from mgie_lit.config.run import train
+
+    return train(config, launch, apart=True)
+
+
+def _can_resume(run_dir: Path) -> bool:
+    """Whether a directory holds a training that was recorded and has a checkpoint that is whole."""
+    from mgie_lit.checkpoints.runs import find_checkpoint
+    from mgie_lit.config.runs import read_run_config
+    from mgie_lit.errors import CheckpointError
+
+    try:
+        read_run_config(run_dir)
+        find_checkpoint(run_dir)
+    except CheckpointError:
+        return False
+    return True

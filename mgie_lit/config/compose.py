@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mgie_lit.config.location import config_dir as default_config_dir
 from mgie_lit.config.override_faults import COMPOSE_ERRORS, explain_faults, first_lines
 from mgie_lit.config.resolvers import forget_directories, register_resolvers
+from mgie_lit.config.sweepers import register_sweeper_defaults
 from mgie_lit.config.validate import value_faults
 from mgie_lit.errors import ConfigError
 
@@ -76,6 +77,7 @@ def make_loader(job_name: str, config_dir: Path | None = None, extra_dir: Path |
     loader = ConfigLoaderImpl(config_search_path=search_path)
     Hydra(task_name=job_name, config_loader=loader)  # registers Hydra's resolvers and the job's name
     register_resolvers()
+    register_sweeper_defaults()
     return loader
 
 

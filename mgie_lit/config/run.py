@@ -103,12 +103,13 @@ class Training:
 Launch = Callable[[Training, int], float | None]
 
 
-def train(config: DictConfig, launch: Launch | None = None) -> float | None:
+def train(config: DictConfig, launch: Launch | None = None, *, apart: bool = False) -> float | None:
     """Train as the config says, or go on with ``resume``.
 
     Args:
         config: Composed from ``train.yaml``; with ``resume`` that run's own, with what was typed on top, is used.
         launch: Runs a training in several processes of this machine; None = only one is possible.
+        apart: Also a single process is started by ``launch``.
 
     Returns:
         ``optimized_metric`` at the end, for sweeps; None (with a warning) where it was never logged.
@@ -119,13 +120,13 @@ def train(config: DictConfig, launch: Launch | None = None) -> float | None:
     if config.resume is None:
         check_trains(config.model)
         with locked(Path(config.paths.run_dir)):
-            return _train_anew(Training(config), launch)
+            return _train_anew(Training(config), launch, apart)
     config = resumed_training(config, current_overrides())
     with locked(Path(config.paths.run_dir), option="resume"):
-        return _go_on(config, launch)
+        return _go_on(config, launch, apart)
 
 
-def _train_anew(training: Training, launch: Launch | None) -> float | None:
+def _train_anew(training: Training, launch: Launch | None, apart: bool) -> float | None:
     check_free(training.run_dir)
 
     def record() -> None:
@@ -133,14 +134,14 @@ def _train_anew(training: Training, launch: Launch | None) -> float | None:
         LOG.info("run directory: %s", training.run_dir)
 
     try:
-        return _run(training, record, launch)
+        return _run(training, record, launch, apart)
     except Exception:
         if not has_results(training.run_dir):  # the same directory can be used once the cause is gone
             remove_run_files(training.run_dir)
         raise
 
 
-def _go_on(config: DictConfig, launch: Launch | None) -> float | None:
+def _go_on(config: DictConfig, launch: Launch | None, apart: bool) -> float | None:
     from mgie_lit.config.interrupted import clear_leftovers, is_over, last_values  # brings Lightning
 
     run_dir = Path(config.paths.run_dir)
@@ -156,11 +157,11 @@ def _go_on(config: DictConfig, launch: Launch | None) -> float | None:
         record_resume(run_dir, current_overrides(), step)
         LOG.info("run directory: %s, going on after step %s", run_dir, step)
 
-    return _run(training, record, launch)
+    return _run(training, record, launch, apart)
 
 
-def _run(training: Training, record: Callable[[], None], launch: Launch | None) -> float | None:
-    if training.num_processes == 1 or launch is None:
+def _run(training: Training, record: Callable[[], None], launch: Launch | None, apart: bool) -> float | None:
+    if launch is None or (training.num_processes == 1 and not apart):
         return training.run(record)
     record()
     return launch(training, training.num_processes)

@@ -199,13 +199,24 @@ class TestSweep:
         sweep_dir = job.run_dirs[0].parent
         assert job.run_dirs == [sweep_dir / "0", sweep_dir / "1"]
         assert sweep_dir.parent == workplace / "runs" / "multirun"
-        assert files_below(sweep_dir) == ["0/result", "1/result", "multirun.yaml"]
+        assert files_below(sweep_dir) == [
+            *("0/result", "0/trial.json", "1/result", "1/trial.json"),
+            *("multirun.yaml", "sweep.yaml"),
+        ]
         assert job.overrides[1] == ["optimizer.lr=0.0003", "seed=1", "experiment=smoke"]
 
-    def test_stdout_stays_free(self, app: App, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_stdout_has_the_table_and_the_directory_alone(
+        self, app: App, job: Job, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         app("-m", "seed=1,2")
         out, err = capsys.readouterr()
-        assert out == ""
+        table = out.splitlines()
+        assert [line.split() for line in table[1:3]] == [
+            ["0", "seed=1", "done", "1", "*"],
+            ["1", "seed=2", "done", "2"],
+        ]
+        assert table[-2].startswith("Best is trial 0 (seed=1)")
+        assert table[-1] == str(job.run_dirs[0].parent)
         assert "Launching 2 jobs locally" in err
 
     def test_directory_given_by_the_user(self, app: App, job: Job, workplace: Path) -> None:
@@ -221,25 +232,26 @@ class TestSweep:
         self, app: App, job: Job, capsys: pytest.CaptureFixture[str]
     ) -> None:
         job.failures[0] = ConfigError("no good")
-        with pytest.raises(MGIEError, match=r"^1 of 3 jobs of the sweep failed:\nno good$"):
+        with pytest.raises(MGIEError, match=r"^1 of 3 trials of the sweep failed:\nno good$"):
             app("-m", "seed=1,2,3")
         assert len(job.configs) == 3
-        assert "job 0 (seed=1) failed: no good" in capsys.readouterr().err
+        assert "trial 0 (seed=1) failed: no good" in capsys.readouterr().err
 
     @pytest.mark.faults
-    def test_internal_error_of_a_job_arrives_as_itself(
+    def test_internal_error_of_a_job_ends_with_its_own_status(
         self, app: App, job: Job, capsys: pytest.CaptureFixture[str]
     ) -> None:
         job.failures = {0: ConfigError("no good"), 1: KeyError("internal")}
-        with pytest.raises(KeyError, match="internal"):
+        with pytest.raises(SystemExit, match="1"):
             app("-m", "seed=1,2")
         err = capsys.readouterr().err
         assert "Traceback" in err
-        assert "job 1 (seed=2) failed: KeyError('internal')" in err
+        assert "trial 1 (seed=2) failed: KeyError('internal')" in err
+        assert "mgie train: error: 2 of 2 trials of the sweep failed:" in err
 
     @pytest.mark.faults
     def test_each_job_is_checked(self, app: App, job: Job) -> None:
-        with pytest.raises(MGIEError, match=r"1 of 2 jobs .*\noptimizer\.lr: expected a number > 0, got -1"):
+        with pytest.raises(MGIEError, match=r"1 of 2 trials .*\noptimizer\.lr: expected a number > 0, got -1"):
             app("-m", "optimizer.lr=1,-1")
         assert len(job.configs) == 1
 
@@ -252,7 +264,7 @@ class TestSweep:
             (["optimizer.lr=interval(0,1)", "sed=1"], "^sed=1: no such key"),
             (
                 ["seed=1,2", "paths.run_dir=one"],
-                r"paths\.run_dir: every job of a sweep has its own .*hydra\.sweep\.dir",
+                r"paths\.run_dir: every trial of a sweep has its own .*hydra\.sweep\.dir",
             ),
         ],
     )

@@ -47,7 +47,11 @@ def test_all_trials_are_listed_and_failed_ones_marked(sweep_dir: Path) -> None:
     given = [row.cells[0].value for row in table.rows]
     assert given == ["optimizer.lr=1.0", "optimizer.lr=0.1", "optimizer.lr=0.01", "not recorded", "optimizer.lr=7"]
     assert table.rows[3].cells[2].value == "\N{EN DASH}"
-    assert table.note == "5 trials, 3 not done. Overrides that all trials share are left out."
+    best = table.records[0]["value"]
+    assert table.note == (
+        f"Best is trial 0 (optimizer.lr=1.0): val/loss {best:.6g}, lower is better. "
+        "5 trials, 3 not done. Overrides that all trials share are left out."
+    )
     assert table.records[0]["optimized_metric"] == "val/loss"
     assert table.records[3]["value"] is None
 
