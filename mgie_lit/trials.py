@@ -112,10 +112,13 @@ class TrialRecord:
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
-        """What a directory records; None where it records no trial.
+        """What a directory records.
 
         Args:
             directory: Of a trial.
+
+        Returns:
+            The trial; None where none is recorded.
 
         Raises:
             DataError: The file can not be read.

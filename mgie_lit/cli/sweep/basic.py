@@ -23,12 +23,15 @@ TARGET = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def list_trials(sweeper: DictConfig, loader: ConfigLoader, overrides: Sequence[str]) -> list[list[list[str]]]:
-    """Overrides of every trial, in batches of ``hydra.sweeper.max_batch_size``.
+    """All trials of a sweep.
 
     Args:
         sweeper: ``hydra.sweeper``.
         loader: Of the config tree.
         overrides: As typed, without Hydra's own.
+
+    Returns:
+        Overrides of every trial, in batches of ``hydra.sweeper.max_batch_size``.
 
     Raises:
         ConfigError: One of them has values that can not be listed.

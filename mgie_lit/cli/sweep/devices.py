@@ -103,7 +103,14 @@ def pool_for(config: DictConfig) -> DevicePool | None:
 
 
 def demand(config: DictConfig, pool: DevicePool | None) -> int:
-    """How many devices of the pool a trial takes: ``trainer.devices``, of which ``auto`` means all.
+    """How many devices of the pool a trial takes.
+
+    Args:
+        config: Of the trial.
+        pool: Of its sweep.
+
+    Returns:
+        ``trainer.devices``, of which ``auto`` means all; 0 where nothing is shared out.
 
     Raises:
         ConfigError: It wants more than there are.

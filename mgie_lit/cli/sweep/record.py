@@ -62,6 +62,9 @@ class SweepRecord:
         Args:
             sweep_dir: Made by ``mgie train -m`` or ``mgie eval -m``.
 
+        Returns:
+            The record.
+
         Raises:
             CheckpointError: It holds no such record.
         """

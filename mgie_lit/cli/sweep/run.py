@@ -218,7 +218,13 @@ def _as_typed(overrides: ListConfig) -> list[str]:
 
 
 def check_direction(value: object) -> str:
-    """``minimize`` or ``maximize``.
+    """A direction of optimization.
+
+    Args:
+        value: A word, or a member of the plugin's enumeration.
+
+    Returns:
+        ``minimize`` or ``maximize``.
 
     Raises:
         ConfigError: It is neither.
