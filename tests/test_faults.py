@@ -388,11 +388,12 @@ def test_two_step_resize() -> None:
     cut = TwoStepTransform(24)(example)
     square = example.source.crop((10, 0, 50, 40)).resize((512, 512), Image.Resampling.BICUBIC)
     assert cut.source.tobytes() == square.resize((24, 24), Image.Resampling.BICUBIC).tobytes()
-    assert TwoStepTransform(24).for_mllm(example.source, cut.source).tobytes() == square.tobytes()
+    assert TwoStepTransform(24).views(example)[1].tobytes() == square.tobytes()
     assert square.width == INTERMEDIATE_SIDE
     repaired = PairTransform(24)(example)
     assert repaired.source.tobytes() != cut.source.tobytes()
-    assert PairTransform(24).for_mllm(example.source, repaired.source) is repaired.source
+    cut, seen = PairTransform(24).views(example)
+    assert seen is cut.source
     assert cut.target is not None
     assert cut.target.size == (24, 24)
 

@@ -84,11 +84,15 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     from mgie_lit.data.cache.opened import open_cache
     from mgie_lit.data.collate import EditCollator
     from mgie_lit.data.datamodule import EditDataModule
+    from mgie_lit.data.resampling import PILLOW
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 
     guide: Any = editor.guide
     faults = build_faults(config)
-    transform = (TwoStepTransform if faults.two_step_resize else PairTransform)(config.size.resolution)
+    transform = (TwoStepTransform if faults.two_step_resize else PairTransform)(
+        config.size.resolution,
+        config.data.get("resampler", PILLOW),  # runs from before it was there
+    )
     processor = guide.image_processor if guide.sees_image else None
     collator = EditCollator(guide.prompt, processor, transform, faults=faults)
     return EditDataModule(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 
+from mgie_lit.data.vision_pixels import VisionPixels
 from mgie_lit.errors import DataError
 from mgie_lit.faults import NO_FAULTS, Faults
-from mgie_lit.functional.images import pil_to_unit, to_signed
+from mgie_lit.functional.images import levels_to_signed, pil_to_levels
 from mgie_lit.prompts import PromptRow, RowBuilder
 from mgie_lit.types import EditBatch, EditExample
 from mgie_lit.vocabulary import IGNORE_INDEX
@@ -19,7 +21,10 @@ from mgie_lit.vocabulary import IGNORE_INDEX
 if TYPE_CHECKING:
     from transformers.image_processing_utils import BaseImageProcessor
 
+    from mgie_lit.data.readers import EditDataset
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
+
+_PICTURES = ("source", "target", "mllm_pixels")  # fields of EditBatch
 
 
 class HasTexts(Protocol):
@@ -35,8 +40,42 @@ class HasTexts(Protocol):
     def expressive_instruction(self) -> str | None: ...  # noqa: D102
 
 
+@dataclass(frozen=True, slots=True)
+class CutExample:
+    """One row with its pictures cut: small, and a quarter of the size that they have as numbers."""
+
+    sample_id: str
+    instruction: str
+    expressive_instruction: str | None
+    levels: Mapping[str, torch.Tensor]  # fields of EditBatch, without the axis of the batch, uint8
+
+
+class CutDataset(Dataset[CutExample]):
+    """A reader's examples, each cut as soon as it is open, so that one pair of photographs is in memory at a time.
+
+    Args:
+        dataset: The reader.
+        collator: Of the batches.
+    """
+
+    def __init__(self, dataset: EditDataset, collator: EditCollator) -> None:
+        self.dataset = dataset
+        self.collator = collator
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> CutExample:
+        """The example at ``index``; raises what reader and collator raise."""
+        return self.collator.cut(self.dataset[index])
+
+
 class EditCollator:
     """Crops both images the same way, builds the conversation and finds where the visual tokens stand.
+
+    Loader processes do it in two parts, :meth:`cut` and :meth:`collect`. The pictures of their batches are 8-bit
+    levels, a quarter of the bytes that have to go from process to process; :meth:`finish` makes numbers of them.
 
     Args:
         prompt: Of the guide; builds ids and labels.
@@ -57,6 +96,7 @@ class EditCollator:
         self.image_processor = image_processor
         self.transform = transform
         self.faults = faults
+        self._vision = None if image_processor is None else VisionPixels(image_processor, transform.resampler)
 
     def __call__(self, examples: Sequence[EditExample]) -> EditBatch:
         """A batch of examples that all have a target and, where the guide wants it, an expressive instruction.
@@ -71,18 +111,41 @@ class EditCollator:
             DataError: One lacks its target or expressive instruction, or its instruction is too long; the message gives
                 its id.
         """
-        return self.assemble(examples, **self.images(examples))
+        return self.finish(self.collect([self.cut(example) for example in examples]))
 
     def images(self, examples: Sequence[EditExample]) -> dict[str, torch.Tensor | None]:
         """``source``, ``target`` and ``mllm_pixels`` of a batch; examples without a target raise ``DataError``."""
-        for example in examples:
-            _require_target(example)
-        cut = [self.transform(example) for example in examples]
-        return {
-            "source": _stack(_sources(cut)),
-            "target": _stack([example.target for example in cut if example.target is not None]),
-            "mllm_pixels": self._mllm_pixels(_sources(examples), _sources(cut)),
-        }
+        return self._numbers(_stacked([self.cut(example) for example in examples]))
+
+    def cut(self, example: EditExample) -> CutExample:
+        """One example with its pictures at the sizes of the batch.
+
+        Args:
+            example: Read from a data set, pictures of any size.
+
+        Returns:
+            Its words and levels.
+
+        Raises:
+            DataError: It lacks its target; the message gives its id.
+        """
+        cut, seen = self.transform.views(example)
+        if cut.target is None:
+            raise DataError(f"{example.sample_id}: training needs a target image, the data set has none for it")
+        levels = {"source": pil_to_levels(cut.source), "target": pil_to_levels(cut.target)}
+        if self._vision is not None:
+            levels["mllm_pixels"] = self._vision.levels(seen)
+        return CutExample(example.sample_id, example.instruction, example.expressive_instruction, levels)
+
+    def collect(self, examples: Sequence[CutExample]) -> EditBatch:
+        """A batch whose pictures are levels; raises as :meth:`assemble` does."""
+        return self.assemble(examples, **_stacked(examples))
+
+    def finish(self, batch: EditBatch) -> EditBatch:
+        """A batch of :meth:`collect` with numbers in place of levels; any other one comes back itself."""
+        if batch.source is None or batch.source.is_floating_point():
+            return batch
+        return replace(batch, **self._numbers({name: getattr(batch, name) for name in _PICTURES}))
 
     def assemble(self, examples: Sequence[HasTexts], **images: torch.Tensor | None) -> EditBatch:
         """A batch from texts and from images that are tensors already.
@@ -115,13 +178,16 @@ class EditCollator:
             **images,
         )
 
-    def _mllm_pixels(self, originals: list[Image.Image], cut: list[Image.Image]) -> torch.Tensor | None:
-        """``(B, 3, P, P)`` for the vision tower."""
-        if self.image_processor is None:
-            return None
-        seen = [self.transform.for_mllm(*pair) for pair in zip(originals, cut, strict=True)]
-        pixels: torch.Tensor = self.image_processor(seen, return_tensors="pt")["pixel_values"]
-        return pixels
+    def _numbers(self, levels: Mapping[str, torch.Tensor | None]) -> dict[str, Any]:
+        """Pictures of a batch as the autoencoder and the vision tower want them."""
+        source, target, seen = (levels[name] for name in _PICTURES)
+        assert source is not None
+        assert target is not None
+        return {
+            "source": levels_to_signed(source),
+            "target": levels_to_signed(target),
+            "mllm_pixels": None if seen is None or self._vision is None else self._vision.finish(seen),
+        }
 
     def _row(self, example: HasTexts) -> PromptRow:
         try:
@@ -130,18 +196,13 @@ class EditCollator:
             raise DataError(f"{example.sample_id}: {error}") from error
 
 
-def _sources(examples: Sequence[EditExample]) -> list[Image.Image]:
-    return [example.source for example in examples]
-
-
-def _stack(images: list[Image.Image]) -> torch.Tensor:
-    """``(B, 3, H, W)`` in [-1, 1]."""
-    return to_signed(torch.stack([pil_to_unit(image) for image in images]))
-
-
-def _require_target(example: EditExample) -> None:
-    if example.target is None:
-        raise DataError(f"{example.sample_id}: training needs a target image, the data set has none for it")
+def _stacked(examples: Sequence[CutExample]) -> dict[str, torch.Tensor | None]:
+    """Levels of a batch, ``(B, 3, H, W)``."""
+    names = examples[0].levels
+    return {
+        name: torch.stack([example.levels[name] for example in examples]) if name in names else None
+        for name in _PICTURES
+    }
 
 
 def _require_expressive(example: HasTexts, *, needs_expressive: bool) -> None:

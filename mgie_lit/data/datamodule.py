@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
-from mgie_lit.data.collate import EditCollator
+from mgie_lit.data.collate import CutDataset, EditCollator
 from mgie_lit.data.order import ShuffledOrder, order_of
 from mgie_lit.data.readers import EditDataset, require_expressive
 from mgie_lit.data.windows import WindowedLoader
@@ -150,7 +150,7 @@ class EditDataModule(lightning.LightningDataModule):
         return (epoch + 1, 0) if is_over else (epoch, position)
 
     def _loader(self, dataset: EditDataset, **kwargs: Any) -> DataLoader[EditExample]:  # noqa: ANN401
-        examples: Any = self.cache.encoded(dataset) if self.cache else dataset
+        examples: Any = self.cache.encoded(dataset) if self.cache else CutDataset(dataset, self.collator)
         if self.num_workers:
             examples = WatchedDataset(examples, dataset, self.num_workers)
             self.watched.append(examples)
@@ -158,7 +158,8 @@ class EditDataModule(lightning.LightningDataModule):
             examples,
             batch_size=self.batch_size,
             num_workers=self.num_workers,
-            collate_fn=EncodedCollator(self.collator) if self.cache else self.collator,
+            collate_fn=EncodedCollator(self.collator) if self.cache else self.collator.collect,
+            finish=self.collator.finish,
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the process's own, epoch by epoch
             **kwargs,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from mgie_lit.errors import DataError
 
 MAX_PIXELS = 150_000_000  # larger images would take over 600 MB of memory while they are decoded
+_UPRIGHT = 1  # EXIF's number
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
@@ -76,19 +78,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned by its EXIF orientation; unreadable EXIF counts as none."""
+    """The image turned by its EXIF orientation, itself if it stands upright; unreadable EXIF counts as none."""
     try:
-        return ImageOps.exif_transpose(image)
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) != _UPRIGHT
+        return ImageOps.exif_transpose(image) if is_turned else image
     except _DECODE_ERRORS:
         return image
 
 
 def _check_file(path: Path) -> None:
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: expected an image file, got nothing at this path; check its spelling") from None
+    if stat.S_ISDIR(status.st_mode):
         raise DataError(f"{path}: expected an image file, got a folder; name a file inside it")
-    if not path.exists():
-        raise DataError(f"{path}: expected an image file, got nothing at this path; check its spelling")
-    if path.is_file() and path.stat().st_size == 0:
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DataError(f"{path}: expected an image file, got an empty one (0 bytes); copy or download it again")
 
 

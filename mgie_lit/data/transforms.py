@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFilter, ImageOps
 
+from mgie_lit.data.resampling import PILLOW, check_resampler, resize
 from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,18 +23,21 @@ class PairTransform:
 
     Args:
         resolution: Side of the result in pixels, at least 1.
+        resampler: One of ``mgie_lit.data.resampling.RESAMPLERS``.
     """
 
     resolution: int
+    resampler: str = field(default=PILLOW, repr=False)  # a fact of its own in a cache's recipe
 
     def __post_init__(self) -> None:
-        """Check the side.
+        """Check side and resampler.
 
         Raises:
-            ConfigError: ``resolution`` is below 1.
+            ConfigError: ``resolution`` is below 1, or there is no such resampler.
         """
         if self.resolution < 1:
             raise ConfigError(f"resolution: expected at least 1 pixel, got {self.resolution}; give a positive integer")
+        check_resampler(self.resampler)
 
     def __call__(
         self, example: EditExample, *, offset: tuple[float, float] = (0.5, 0.5), flip: bool = False
@@ -59,14 +63,18 @@ class PairTransform:
         size = self._scaled_size(*example.source.size)
         return replace(
             example,
-            source=self._cut(_resize(example.source, size), offset, flip),
-            target=None if example.target is None else self._cut(_resize(example.target, size), offset, flip),
+            source=self._cut(self._resize(example.source, size), offset, flip),
+            target=None if example.target is None else self._cut(self._resize(example.target, size), offset, flip),
             mask=None if example.mask is None else self._cut(_resize_mask(example.mask, size), offset, flip),
         )
 
-    def for_mllm(self, source: Image.Image, cut: Image.Image) -> Image.Image:
-        """What the MLLM sees: the same square as the UNet; ``source`` is the picture before it was ``cut``."""
-        return cut
+    def views(self, example: EditExample) -> tuple[EditExample, Image.Image]:
+        """The example cut in its middle, and what the MLLM sees of the source: the same square."""
+        cut = self(example)
+        return cut, cut.source
+
+    def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        return resize(image, size, resampler=self.resampler)
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels after the shorter side became ``resolution``."""
@@ -89,35 +97,37 @@ class TwoStepTransform:
 
     Args:
         resolution: Side of the result in pixels, at least 1.
+        resampler: One of ``mgie_lit.data.resampling.RESAMPLERS``.
     """
 
     resolution: int
+    resampler: str = field(default=PILLOW, repr=False)  # a fact of its own in a cache's recipe
+
+    def __post_init__(self) -> None:
+        """Check the resampler; raises ``ConfigError``."""
+        check_resampler(self.resampler)
 
     def __call__(self, example: EditExample) -> EditExample:
         """The example with all its images cut alike, each in its own middle."""
-        return PairTransform(self.resolution)(
-            replace(
-                example,
-                source=_middle_square(example.source),
-                target=None if example.target is None else _middle_square(example.target),
-                mask=None if example.mask is None else _middle_square(example.mask),
-            )
+        return self.views(example)[0]
+
+    def views(self, example: EditExample) -> tuple[EditExample, Image.Image]:
+        """The cut example, and what the MLLM sees of the source."""
+        squares = replace(
+            example,
+            source=_middle_square(example.source, self.resampler),
+            target=None if example.target is None else _middle_square(example.target, self.resampler),
+            mask=None if example.mask is None else _middle_square(example.mask, PILLOW),
         )
-
-    def for_mllm(self, source: Image.Image, cut: Image.Image) -> Image.Image:
-        """What the MLLM sees, from the picture before it was ``cut``."""
-        return _middle_square(source)
+        return PairTransform(self.resolution, self.resampler)(squares), squares.source
 
 
-def _middle_square(image: Image.Image) -> Image.Image:
+def _middle_square(image: Image.Image, resampler: str) -> Image.Image:
     edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    square = image.crop((left, top, left + edge, top + edge))
-    return square.resize((INTERMEDIATE_SIDE, INTERMEDIATE_SIDE), Image.Resampling.BICUBIC)
-
-
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+    if image.size != (edge, edge):
+        left, top = (image.width - edge) // 2, (image.height - edge) // 2
+        image = image.crop((left, top, left + edge, top + edge))
+    return resize(image, (INTERMEDIATE_SIDE, INTERMEDIATE_SIDE), resampler=resampler)
 
 
 def _resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -24,16 +24,25 @@ class WindowedLoader(DataLoader[EditExample]):
     Args:
         *args: Of ``DataLoader``.
         window: Batches of an optimizer step; 1 = as they come.
+        finish: What is done to a batch after it has come from a loader process; None = nothing.
         **kwargs: Of ``DataLoader``; the collator gives ``EditBatch``.
     """
 
-    def __init__(self, *args: Any, window: int = 1, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        window: int = 1,
+        finish: Callable[[EditBatch], EditBatch] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.window = window
+        self.finish = finish
 
     def __iter__(self) -> Iterator[EditBatch]:  # type: ignore[override]
         """Batches in order; those of a step are read before its first one is given."""
         batches: Iterator[EditBatch] = super().__iter__()
+        batches = batches if self.finish is None else map(self.finish, batches)
         return batches if self.window == 1 else _with_label_mean(batches, self.window)
 
 

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+
+
+def pil_to_levels(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """Pixels of an RGB image as they are.
+
+    Args:
+        image: Mode RGB, 8 bit, of any size.
+
+    Returns:
+        ``(3, H, W)`` on the CPU, 0 to 255.
+
+    Raises:
+        ValueError: The image is not RGB; the message gives its mode.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"image: expected mode RGB, got {image.mode}; convert it with image.convert('RGB')")
+    lines = np.frombuffer(image.tobytes("raw", "RGB;L"), np.uint8)  # of each line first all red, then all green, ...
+    planes = lines.reshape(image.height, 3, image.width).transpose(1, 0, 2)
+    return torch.from_numpy(np.array(planes, order="C"))
 
 
 def pil_to_unit(image: Image.Image) -> Float[Tensor, "3 H W"]:
@@ -21,10 +40,12 @@ def pil_to_unit(image: Image.Image) -> Float[Tensor, "3 H W"]:
     Raises:
         ValueError: The image is not RGB; the message gives its mode.
     """
-    if image.mode != "RGB":
-        raise ValueError(f"image: expected mode RGB, got {image.mode}; convert it with image.convert('RGB')")
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # (H, W, 3)
-    return pixels.permute(2, 0, 1).contiguous().float().div_(255.0)
+    return pil_to_levels(image).float().div_(255.0)
+
+
+def levels_to_signed(levels: UInt8[Tensor, "*B 3 H W"]) -> Float[Tensor, "*B 3 H W"]:
+    """From 8-bit levels to the [-1, 1] of the autoencoder; to the last bit what :func:`to_signed` makes of [0, 1]."""
+    return levels.float().div_(255.0).mul_(2.0).sub_(1.0)
 
 
 def unit_to_pil(image: Float[Tensor, "3 H W"]) -> Image.Image:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mgie_lit.data.collate import EditCollator
-from mgie_lit.data.transforms import PairTransform
+from mgie_lit.data.collate import CutDataset, EditCollator
+from mgie_lit.data.transforms import INTERMEDIATE_SIDE, PairTransform, TwoStepTransform
 from mgie_lit.errors import DataError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.testing.tiny_models import (
@@ -81,6 +82,41 @@ def test_vision_tower_gets_the_source_as_its_processor_makes_it(collator: EditCo
     batch = collator([example])
     assert batch.mllm_pixels.shape == (1, 3, VISION_SIZE, VISION_SIZE)
     assert torch.equal(batch.mllm_pixels, guide.image_processor([example.source], return_tensors="pt")["pixel_values"])
+
+
+def test_levels_go_from_process_to_process_and_give_the_same_batch(collator: EditCollator) -> None:
+    examples = [random_example(index) for index in range(3)]
+    dataset = CutDataset(examples, collator)  # type: ignore[arg-type]
+    assert len(dataset) == 3
+    levels = collator.collect([dataset[index] for index in range(3)])
+    batch, whole = collator.finish(levels), collator(examples)
+    for name in ("source", "target", "mllm_pixels"):
+        assert getattr(levels, name).dtype == torch.uint8
+        assert getattr(batch, name).dtype == torch.float32
+        assert torch.equal(getattr(batch, name), getattr(whole, name))
+        assert torch.equal(getattr(batch, name), collator.images(examples)[name])
+    assert collator.finish(batch) is batch
+
+
+def test_without_eyes(guide: MLLMGuide) -> None:
+    collator = EditCollator(guide.prompt, None, PairTransform(RESOLUTION))
+    batch = collator([random_example(0)])
+    assert batch.mllm_pixels is None
+    assert batch.source.shape == (1, 3, RESOLUTION, RESOLUTION)
+
+
+@pytest.mark.parametrize("size", [(700, 512), (300, 410), (512, 512)])
+def test_released_pixels_are_those_of_the_plain_steps(guide: MLLMGuide, size: tuple[int, int]) -> None:
+    image = random_image(*size, seed=1)
+    collator = EditCollator(guide.prompt, guide.image_processor, TwoStepTransform(RESOLUTION))
+    batch = collator([replace(random_example(0), source=image, target=image)])
+    edge, kernel = min(size), Image.Resampling.BICUBIC
+    left, top = (size[0] - edge) // 2, (size[1] - edge) // 2
+    square = image.crop((left, top, left + edge, top + edge)).resize((INTERMEDIATE_SIDE, INTERMEDIATE_SIDE), kernel)
+    plain = np.array(square.resize((RESOLUTION, RESOLUTION), kernel)) / 255
+    expected = torch.from_numpy(2 * plain - 1).permute(2, 0, 1).float()
+    assert (batch.source[0] - expected).abs().max() <= 1e-7
+    assert torch.equal(batch.mllm_pixels, guide.image_processor([square], return_tensors="pt")["pixel_values"])
 
 
 def test_source_target_and_vision_see_the_same_cut(guide: MLLMGuide) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgie_lit.data.image_files import open_image, to_rgb
+from mgie_lit.data.image_files import open_image, to_rgb, upright
 from mgie_lit.errors import DataError
 
 pytestmark = pytest.mark.faults
@@ -53,6 +53,15 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "turned.png"
     Image.fromarray(np.ascontiguousarray(stored[orientation](upright))).save(path, exif=exif)
     assert np.array_equal(_pixels(open_image(path)), upright.astype(int))
+
+
+def test_an_upright_image_is_not_copied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    turned_by_none = _gradient()
+    turned_by_none.info["exif"] = exif.tobytes()
+    for image in (_gradient(), turned_by_none):
+        assert upright(image) is image
 
 
 def test_exif_rotated_jpeg_gets_its_upright_size(tmp_path: Path) -> None:

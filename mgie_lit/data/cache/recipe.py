@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mgie_lit.data.resampling import PILLOW
 from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.autoencoder import PatchAutoencoder
@@ -130,7 +131,8 @@ def _facts(part: nn.Module, config: dict[str, Any], collator: EditCollator, prec
             f"data.cache: expected a fixed geometry, got {type(collator.transform).__name__}, which may draw another "
             "cut every time; train without the cache or without random crops"
         )
-    return {
+    resampler = collator.transform.resampler
+    return ({} if resampler == PILLOW else {"resampler": resampler}) | {
         "transform": repr(collator.transform),
         "model": f"{type(part).__name__} {_stable(config)}",
         "weights": weights_hash(part),

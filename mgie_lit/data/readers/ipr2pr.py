@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mgie_lit.data.readers.annotations import content_hash, no_layout, optional_text, source_caption, text_of
 from mgie_lit.data.readers.base import FileReader
 from mgie_lit.data.readers.columns import is_columns
+from mgie_lit.data.readers.held_files import HeldFiles
 from mgie_lit.data.readers.index import UNDIVIDED, MappedTable, Part, in_memory, index_path, stored
 from mgie_lit.data.readers.ipr2pr_folders import SEEDS, prompt_folders, prompt_rows, seed_prompts, with_paths
 from mgie_lit.data.readers.ipr2pr_tsv import (
@@ -72,6 +73,7 @@ class IPr2Pr(FileReader):
         """Find the layout, and read its rows or open their index."""
         self.image_dir = self.root
         self._columns: Columns | None = None
+        self._held = HeldFiles()
         layout = self._layout()
         make_parts = partial(_parts, layout)
         if not layout.is_large:
@@ -98,7 +100,7 @@ class IPr2Pr(FileReader):
         if self._columns is not None:
             return self._columns.image(int(row.source), "source"), self._columns.image(int(row.source), "target"), None
         if row.target is None:
-            return *open_pair(self.root / TSV, int(row.source)), None
+            return *open_pair(self._held, self.root / TSV, int(row.source)), None
         return super().open_images(row)
 
     def _layout(self) -> _Layout:

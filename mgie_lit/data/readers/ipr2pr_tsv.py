@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from mgie_lit.data.readers.held_files import HeldFiles
+
 TSV, PICKLE, EXPRESSIVE = "ipr2pr.tsv", "ipr2pr.pkl", "ipr2pr_expressive.json"
 _ALLOWED = {"set", "frozenset"}  # the only plain containers that a pickle makes by calling their class
 # Instructions that no plain container needs. Registered extensions are the ones that `find_class` does not always see:
@@ -132,10 +134,11 @@ def packed_rows(prompts: Sequence[PackedPrompt], expressive: Mapping[str, str | 
             )
 
 
-def open_pair(path: Path, offset: int) -> tuple[Image.Image, Image.Image]:
+def open_pair(files: HeldFiles, path: Path, offset: int) -> tuple[Image.Image, Image.Image]:
     """Source and target of a line.
 
     Args:
+        files: Of the reader.
         path: Of the tsv file.
         offset: Byte at which the line begins.
 
@@ -146,12 +149,13 @@ def open_pair(path: Path, offset: int) -> tuple[Image.Image, Image.Image]:
         DataError: No line begins there, or it does not hold two images in base64.
     """
     where = f"{path}, byte {offset}"
-    if not path.is_file():
-        raise DataError(f"{path}: expected the images of {PICKLE}, got nothing; copy it beside that file")
-    with path.open("rb") as file:
-        file.seek(max(0, offset - 1))
-        begins = offset == 0 or file.read(1) == b"\n"
-        parts = file.readline().rstrip(b"\r\n").split(b"\t") if begins else []
+    try:
+        begins = offset == 0 or files.read(path, offset - 1, 1) == b"\n"
+        parts = files.read_line(path, offset).rstrip(b"\r").split(b"\t") if begins else []
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected the images of {PICKLE}, got nothing; copy it beside that file") from None
+    except OSError as error:
+        raise DataError(f"{where}: expected two images, can not read them ({error.strerror})") from error
     if len(parts) != 2:
         raise DataError(f"{where}: expected a line of two images in base64; {TSV} and {PICKLE} do not belong together")
     source, target = (decode_image(decode_base64(part, where), where) for part in parts)

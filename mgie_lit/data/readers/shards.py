@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mgie_lit.data.readers.annotations import no_layout, read_json
 from mgie_lit.data.readers.base import FileReader
 from mgie_lit.data.readers.encoded_images import decode_image, decode_mask
+from mgie_lit.data.readers.held_files import HeldFiles
 from mgie_lit.data.readers.index import MappedTable
 from mgie_lit.errors import ConfigError, DataError
 
@@ -84,6 +85,7 @@ class Shards(FileReader):
     def load(self) -> MappedTable:
         """Map the index, after a look at the sizes of the shards."""
         self.image_dir = self.root
+        self._held = HeldFiles()
         index, manifest = self.root / INDEX, self.root / MANIFEST
         if not index.is_file() or not manifest.is_file():
             raise no_layout(self.folder, self.root, INDEX, self.name, [INDEX])
@@ -119,9 +121,7 @@ class Shards(FileReader):
         name, offset, size = parse_place(place)
         where = f"{self.root / name}, byte {offset}"
         try:
-            with (self.root / name).open("rb", buffering=0) as file:
-                file.seek(offset)
-                data = file.read(size)
+            data = self._held.read(self.root / name, offset, size)
         except OSError as error:
             raise DataError(f"{where}: expected an image, can not read it ({error.strerror}); {_AGAIN}") from error
         if len(data) != size:

@@ -54,6 +54,15 @@ def test_each_change_is_named(editor: Editor) -> None:
             next(part.parameters()).view(-1)[0] -= 1e-6
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_resampler_counts_and_pillow_goes_without_saying(editor: Editor, kind: str) -> None:
+    other = tiny_collator(editor.guide)  # type: ignore[arg-type]
+    other.transform = PairTransform(16, "torch")
+    before, after = recipe(editor, kind), recipe(editor, kind, other)
+    assert before.differences(after.facts) == ["resampler: cached torch, now none"]
+    assert before.digest != after.digest
+
+
 @pytest.mark.parametrize("transform", [PairTransform(17), TwoStepTransform(16)])
 def test_geometry_counts(editor: Editor, transform: PairTransform | TwoStepTransform) -> None:
     other = tiny_collator(editor.guide)  # type: ignore[arg-type]

@@ -297,7 +297,7 @@ def test_tsv_that_does_not_fit_its_pickle(tmp_path: Path) -> None:
         dataset[0]
     (tmp_path / "ipr2pr.tsv").unlink()
     with pytest.raises(DataError, match=r"ipr2pr\.tsv: expected the images of ipr2pr\.pkl, got nothing"):
-        dataset[0]
+        IPr2Pr("train", root=tmp_path)[0]
 
 
 @pytest.mark.faults

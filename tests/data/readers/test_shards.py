@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mgie_lit.data.datamodule import EditDataModule
-from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder
+from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder, order_of
 from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.data.readers.shards import MANIFEST, Shards
 from mgie_lit.errors import ConfigError, DataError
@@ -73,6 +73,21 @@ def test_ranks_and_workers_lose_and_repeat_nothing(
         assert batches(guide, folder, rank, world_size, num_workers, position) == full[done:]
 
 
+def test_an_epoch_opens_each_shard_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Shards("train", root=folder, block_size=3, window=2)
+    opened: list[Path] = []
+    plain_open = Path.open
+
+    def counted(path: Path, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        opened.append(path)
+        return plain_open(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", counted)
+    for index in order_of(dataset, len(dataset), seed=1):
+        dataset[index]
+    assert sorted(opened) == sorted(folder.glob("*.tar"))
+
+
 def test_order_can_be_any(folder: Path, guide: MLLMGuide) -> None:
     data = EditDataModule(
         lambda split, num_examples: Shards(split, num_examples, root=folder, order="shuffled"),
@@ -118,13 +133,13 @@ def test_a_shard_that_is_missing_or_cut(damaged: Path) -> None:
 
 @pytest.mark.faults
 def test_a_shard_that_goes_while_it_is_read(damaged: Path) -> None:
-    dataset = Shards("train", root=damaged)
+    dataset, other = Shards("train", root=damaged), Shards("train", root=damaged)
     (damaged / "train-000000.tar").write_bytes(b"x" * 600)
     with pytest.raises(DataError, match=r"train-000000.tar, byte \d+: expected \d+ bytes, got \d+; run"):
         dataset[0]
     (damaged / "train-000000.tar").unlink()
     with pytest.raises(DataError, match=r"expected an image, can not read it \(No such file or directory\); run"):
-        dataset[0]
+        other[0]
 
 
 @pytest.mark.faults
