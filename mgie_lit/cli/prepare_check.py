@@ -40,9 +40,11 @@ def run(overrides: list[str]) -> None:
     from mgie_lit.prepare.check.examine import Limits
     from mgie_lit.prepare.check.findings import ERROR, check_also_excluded, exclusions
     from mgie_lit.prepare.check.report import (
+        CLEAN_FILE,
         EXCLUDE_FILE,
         FINDINGS_FILE,
         summary,
+        write_clean,
         write_exclusions,
         write_findings,
     )
@@ -52,18 +54,21 @@ def run(overrides: list[str]) -> None:
     validate_config(config, unused={"size", "expressive"})
     options = config.check
     also = check_also_excluded(list(options.also_exclude))
-    findings_path, exclude_path = (Path(options.dir) / name for name in (FINDINGS_FILE, EXCLUDE_FILE))
-    for path in (findings_path, exclude_path):
+    paths = [Path(options.dir) / name for name in (FINDINGS_FILE, EXCLUDE_FILE, CLEAN_FILE)]
+    for path in paths:
         if path.exists():
             raise ConfigError(f"check.dir: expected a folder without results, but {path} exists; choose another")
     limits = Limits(options.aspect_tolerance, options.unedited_difference, options.max_text_length)
     expressive = _expressive(config)
     datasets, findings = _datasets(config)
     findings += check(datasets, limits, num_workers=options.num_workers, expressive=expressive)
+    problems = exclusions(findings, also)
+    findings_path, exclude_path, clean_path = paths
     write_findings(findings, findings_path)
-    write_exclusions(exclusions(findings, also), exclude_path)
+    write_exclusions(problems, exclude_path)
+    write_clean(datasets, problems, clean_path)
     Console().print(summary(findings, {split: len(dataset) for split, dataset in datasets.items()}))
-    print(f"findings: {findings_path}\nto leave out (data.exclude=):\n{exclude_path}")
+    print(f"findings: {findings_path}\nclean: {clean_path}\nto leave out (data.exclude=):\n{exclude_path}")
     if any(finding.severity == ERROR for finding in findings):
         raise SystemExit(_HAS_FINDINGS)
 

@@ -62,6 +62,10 @@ def test_errors_are_listed_and_give_status_one(folder: Path, capsys: pytest.Capt
         ("val-0", "empty_file"),
     ]
     assert len(ImageFolder("train", root=folder, exclude=manifest, on_error="skip")) == 3
+    clean = [json.loads(line) for line in manifest.with_name("clean.jsonl").read_text().splitlines()]
+    assert [entry["id"] for entry in clean[:4]] == ["train-0", "train-2", "train-3", "val-1"]
+    assert len(clean) == 10
+    assert {entry["split"] for entry in clean} == {"train", "val", "test"}
 
 
 def test_splits_and_folder_are_chosen(folder: Path, capsys: pytest.CaptureFixture[str], workplace: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mgie_lit.data.readers.base import FileReader
+from mgie_lit.data.readers.expressive import COLUMN
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.prepare.check.findings import Finding
 from mgie_lit.prepare.check.fingerprints import PRINT, cells, largest_difference, look, pixel_hash, words_hash
@@ -75,13 +76,12 @@ def examine(dataset: EditDataset, split: str, positions: range, limits: Limits) 
         except DataError as error:
             seen.findings.append(_unopened(dataset, position, sample_id, split, str(error)))
             seen.has_expressive.append(True)  # one finding is enough
+            if isinstance(dataset, FileReader):  # its words can be judged all the same
+                seen.findings += _words_findings(sample_id, split, *dataset.texts(position), limits)
             continue
         seen.has_expressive.append(example.expressive_instruction is not None)
-        texts = text_findings(sample_id, split, example.instruction, "instruction", limits)
-        if example.expressive_instruction is not None:
-            key = "expressive_instruction"
-            texts += text_findings(sample_id, split, example.expressive_instruction, key, limits)
-        seen.findings += texts
+        texts = (example.instruction, example.expressive_instruction)
+        seen.findings += _words_findings(sample_id, split, *texts, limits)
         seen.findings += _image_findings(example, split, limits, seen.prints[row : row + 1])
     return seen
 
@@ -101,6 +101,13 @@ def text_findings(sample_id: str, split: str, text: str, key: str, limits: Limit
     """
     fault = absurdity(text, max_length=limits.max_text_length)
     return [] if fault is None else [Finding(sample_id, split, "absurd_text", f"{key}: {fault}")]
+
+
+def _words_findings(
+    sample_id: str, split: str, instruction: str, expressive: str | None, limits: Limits
+) -> list[Finding]:
+    found = text_findings(sample_id, split, instruction, "instruction", limits)
+    return found if expressive is None else found + text_findings(sample_id, split, expressive, COLUMN, limits)
 
 
 def _image_findings(example: EditExample, split: str, limits: Limits, row: np.ndarray) -> Iterator[Finding]:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mgie_lit.data.readers import EditDataset
     from mgie_lit.prepare.check.findings import Finding
 
-FINDINGS_FILE, EXCLUDE_FILE = "findings.parquet", "exclude.jsonl"
+FINDINGS_FILE, EXCLUDE_FILE, CLEAN_FILE = "findings.parquet", "exclude.jsonl", "clean.jsonl"
 _EXAMPLES = 3  # ids shown of each kind
 _COLORS = {"error": "red", "warning": "yellow", "info": "blue"}
 
@@ -66,6 +67,15 @@ def write_exclusions(problems: Mapping[str, str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"id": sample_id, "problem": problem}) for sample_id, problem in problems.items()]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_clean(datasets: Mapping[str, EditDataset], problems: Mapping[str, str], path: Path) -> None:
+    """Write the examples without a problem as JSON lines with ``id`` and ``split``, in the order of the data set."""
+    with path.open("w", encoding="utf-8") as file:
+        for split, dataset in datasets.items():
+            for sample_id in map(dataset.sample_id, range(len(dataset))):
+                if sample_id not in problems:
+                    file.write(json.dumps({"id": sample_id, "split": split}) + "\n")
 
 
 def _line(finding: Finding) -> str:

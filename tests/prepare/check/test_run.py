@@ -77,6 +77,14 @@ def test_images_that_do_not_open(folder: Path) -> None:
     assert all("metadata.jsonl, line" in finding.detail for finding in findings)
 
 
+def test_words_are_judged_without_images(folder: Path) -> None:
+    metadata = folder / "train" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("turn it into number 100", "nan"))
+    (folder / "train" / "source-0.png").unlink()
+    findings = briefly(in_files(folder, "train", "test"))
+    assert findings == [("train", "train-0", "missing_file"), ("train", "train-0", "absurd_text")]
+
+
 @pytest.mark.slow
 def test_processes_find_the_same_as_one(folder: Path) -> None:
     (folder / "train" / "source-0.png").write_bytes(b"")
