@@ -58,6 +58,9 @@ class EditBatch:
     attention_mask: Tensor  # (B, S) bool, True = a real token
     labels: Tensor  # (B, S) int64, IGNORE_INDEX = no loss
     visual_token_start: Tensor  # (B,) int64, position of [IMG0] in input_ids; -1 = there is none
+    # (N,) int64, where labels[:, 1:].flatten() has labels, found on the host so that no step waits for the device; it
+    # goes with ``labels``. None = scores are computed everywhere.
+    label_positions: Tensor | None = None
     # () float32, labels of the average batch of this optimizer step; None = the step has no other batch than this one
     labels_per_batch: Tensor | None = None
     # Made beforehand (`mgie prepare cache`), in the number type of the part that made them, unscaled.

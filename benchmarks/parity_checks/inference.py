@@ -61,7 +61,7 @@ def _check_case(rebuilt: Rebuilt, name: str, table: Table) -> None:
     if not recorded:
         raise NotRecorded(f"no infer_{name}.safetensors")
     if "prompt_ids" in recorded and "instruction" in case:
-        with _words_of(rebuilt, recorded), tokenised(rebuilt.guide.prompt, case.get("prompt_style", FAST)):
+        with words_of(rebuilt, recorded), tokenised(rebuilt.guide.prompt, case.get("prompt_style", FAST)):
             _check_words(rebuilt, group, recorded, case, table)
     elif is_sampled(recorded, "") and "scheduler" in case:
         _check_image_part(rebuilt, group, name, recorded, table)
@@ -189,7 +189,7 @@ def _picture(recorded: dict[str, Tensor]) -> Image.Image | None:
 
 
 @contextmanager
-def _words_of(rebuilt: Rebuilt, recorded: dict[str, Tensor]) -> Iterator[None]:
+def words_of(rebuilt: Rebuilt, recorded: dict[str, Tensor]) -> Iterator[None]:
     """Rows of the LM head that a case replaces, and its own embeddings of the visual tokens."""
     guide = rebuilt.guide
     head = guide.mllm.language_model.lm_head.weight

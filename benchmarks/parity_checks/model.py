@@ -21,6 +21,7 @@ from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prompts import NO_VISUAL_TOKENS
 from mgie_lit.training.module import EditModule
 from mgie_lit.types import EditBatch, EditDraws, EditExample
+from mgie_lit.vocabulary import IGNORE_INDEX
 from parity_checks.bundle import TRAIN_INPUTS, TRAIN_MANIFEST, Bundle, BundleError, NotRecorded
 from parity_checks.rebuild import load_weights, make_config, make_weights, normal
 from parity_checks.rows import Table
@@ -93,6 +94,7 @@ class Rebuilt:
             start = torch.where(is_first.any(1), is_first.int().argmax(1), NO_VISUAL_TOKENS)
             mask = recorded["attention_mask"].bool() if "attention_mask" in recorded else ids != self._pad_id
             changes |= {"input_ids": ids, "labels": labels, "attention_mask": mask, "visual_token_start": start}
+            changes["label_positions"] = (labels[:, 1:] != IGNORE_INDEX).flatten().nonzero()[:, 0]
         if "images" in recorded:
             changes["mllm_pixels"] = recorded["images"]
         for ours, theirs in (("source", "p2p_inp_u8"), ("target", "p2p_ans_u8")):

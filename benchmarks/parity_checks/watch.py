@@ -48,9 +48,6 @@ def watch(editor: Editor) -> Iterator[Seen]:
     assert mllm.vision_tower is not None
     assert mllm.projector is not None
 
-    def tower(_module: object, _args: object, output: Any) -> None:  # noqa: ANN401
-        seen.vision.append(output.hidden_states[mllm.vision_layer].detach())
-
     def projector(_module: object, _args: object, output: Tensor) -> None:
         seen.image_features.append(output.detach())
 
@@ -68,10 +65,11 @@ def watch(editor: Editor) -> Iterator[Seen]:
         seen.unet_conditions.append(args[2].detach())
         seen.unet_outputs.append(output[0].detach())
 
-    hooks = ((mllm.vision_tower, tower), (mllm.projector, projector), (mllm, language), (head, edit_head))
+    hooks = ((mllm.projector, projector), (mllm, language), (head, edit_head))
     with ExitStack() as stack:
         for module, hook in (*hooks, (editor.unet, unet)):
             stack.callback(module.register_forward_hook(hook).remove)
+        stack.enter_context(listen(mllm, "_tower_states", lambda states: seen.vision.append(states.detach())))
         encode = lambda output: seen.distributions.append(output.latent_dist)  # noqa: E731
         stack.enter_context(listen(editor.autoencoder, "encode", encode))
         stack.enter_context(listen(editor, "decode", seen.decoded.append))

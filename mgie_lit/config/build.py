@@ -18,6 +18,7 @@ from mgie_lit.config.runs import CONFIG_FILE, VERSIONS_FILE, config_hash, resolv
 from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
+from mgie_lit.models.freezing import is_frozen
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
 
@@ -131,7 +132,7 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
             "objective.loss_align_weight, model.guide.align: expected a weight > 0 together with align=true, got "
             f"{config.objective.loss_align_weight} and {str(config.model.guide.get('align')).lower()}"
         )
-    return EditModule(
+    module = EditModule(
         editor,
         instantiate(config.objective),
         instantiate(config.optimizer, _convert_="all"),
@@ -142,6 +143,20 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
         faults=build_faults(config),
         sources=start_sources(config),
     )
+    _check_new_rows(config, editor)
+    return module
+
+
+def _check_new_rows(config: DictConfig, editor: Editor) -> None:
+    """Without gradient before the visual tokens, layers that train would get a wrong one."""
+    if config.model.guide.get("train_embeddings") != "new_rows":
+        return
+    mllm: Any = editor.guide.mllm
+    if not (is_frozen(mllm.language_model.model.layers) and (mllm.projector is None or is_frozen(mllm.projector))):
+        raise ConfigError(
+            "model.guide.train_embeddings: expected frozen layers and projector with new_rows, got "
+            f"trainable={config.trainable}; use trainable=paper, or train_embeddings=all"
+        )
 
 
 def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightning.Trainer:

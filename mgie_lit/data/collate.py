@@ -167,13 +167,15 @@ class EditCollator:
         pad_id = int(self.prompt.tokenizer.pad_token_id)
         input_ids = pad_sequence([torch.tensor(row.input_ids) for row in rows], True, pad_id)  # (B, S)
         is_token = torch.arange(input_ids.shape[1]) < lengths[:, None]
+        labels = pad_sequence([torch.tensor(row.labels) for row in rows], True, IGNORE_INDEX)  # (B, S)
         return EditBatch(
             sample_ids=[example.sample_id for example in examples],
             instructions=[example.instruction for example in examples],
             expressive_instructions=[example.expressive_instruction or "" for example in examples],
             input_ids=input_ids,
             attention_mask=input_ids != pad_id if self.faults.mask_unknown_tokens else is_token,
-            labels=pad_sequence([torch.tensor(row.labels) for row in rows], True, IGNORE_INDEX),
+            labels=labels,
+            label_positions=(labels[:, 1:] != IGNORE_INDEX).flatten().nonzero()[:, 0],
             visual_token_start=torch.tensor([row.visual_token_start for row in rows]),
             **images,
         )

@@ -14,6 +14,7 @@ from mgie_lit.doctor.hardware import Device, machine_devices, training_devices
 from mgie_lit.doctor.memory import USABLE, MemoryEstimate, checkpoint_bytes, estimate_memory, tensor_bytes
 from mgie_lit.doctor.parts import PartCount, count_parameters
 from mgie_lit.doctor.precision import Precision, parse_precision
+from mgie_lit.prompts import EditPrompt
 
 if TYPE_CHECKING:
     from mgie_lit.training.module import EditModule
@@ -100,7 +101,7 @@ def diagnose(
     devices = machine_devices() if devices is None else devices
     trainer = config["trainer"]
     used = training_devices(str(trainer["accelerator"]), devices)
-    setup = _setup(config, used, length=module.editor.guide.prompt.max_length)  # type: ignore[union-attr, arg-type]
+    setup = _setup(config, used, module.editor.guide.prompt)
     environment = look_at_environment(Path(config["paths"]["root"]), config["logger"].get("wandb"))
     parts = count_parameters(module.editor)
     checkpoint = checkpoint_bytes(module.editor, setup.precision, loaded_parts)
@@ -145,10 +146,10 @@ def _file_problem(need: Requirement) -> str:
     return f"{need.key}: {need.fault}" if need.place == "null" else f"{need.key}={need.place}: {need.fault}"
 
 
-def _setup(config: Mapping[str, Any], used: list[Device], *, length: int) -> Setup:
+def _setup(config: Mapping[str, Any], used: list[Device], prompt: Any) -> Setup:  # noqa: ANN401 - of any guide
     trainer = config["trainer"]
     accelerator, devices = str(trainer["accelerator"]), trainer.get("devices", "auto")
-    steps = trainer.get("max_steps")
+    steps, size = trainer.get("max_steps"), int(config["data"]["batch_size"])
     is_cuda = used[0].kind == "cuda" if used else accelerator in ("gpu", "cuda")
     return Setup(
         accelerator=accelerator,
@@ -157,8 +158,10 @@ def _setup(config: Mapping[str, Any], used: list[Device], *, length: int) -> Set
         accumulation=int(trainer["accumulate_grad_batches"]),
         num_steps=int(steps) if steps is not None and steps > 0 else None,
         shape=StepShape(
-            batch_size=int(config["data"]["batch_size"]),
-            length=length,
+            batch_size=size,
+            length=prompt.max_length,
+            # rows as long as they may be, whose instructions are empty: none has more to write
+            num_labels=size * (prompt.max_length - len(prompt.prompt_ids(""))) if isinstance(prompt, EditPrompt) else 0,
             resolution=int(config["size"]["resolution"]),
         ),
         precision=parse_precision(trainer.get("precision")),

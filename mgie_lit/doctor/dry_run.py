@@ -50,6 +50,7 @@ class StepShape:
 
     batch_size: int  # examples
     length: int  # tokens of each row
+    num_labels: int  # of the tokens of all rows, those that a language model has to write
     resolution: int  # pixels, side of the images
 
 
@@ -265,6 +266,7 @@ def _fake_batch(editor: Editor, shape: StepShape) -> tuple[EditBatch, EditDraws]
         input_ids=rows,
         attention_mask=torch.ones(size, length, dtype=torch.bool),
         labels=rows.clone(),
+        label_positions=torch.zeros(shape.num_labels, dtype=torch.int64),
         visual_token_start=torch.ones(size, dtype=torch.int64),
     )
     draws = EditDraws(

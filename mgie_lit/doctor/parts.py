@@ -56,10 +56,8 @@ def count_parameters(editor: Editor) -> list[PartCount]:
 
 
 def part_modules(editor: Editor) -> Iterator[tuple[str, nn.Module]]:
-    """Label and module of each part that an editor has; a part may lie inside another one."""
-    for label, path in PARTS:
-        try:
-            module = editor.get_submodule(path)
-        except AttributeError:
-            continue
-        yield label, module
+    """Every module of an editor with the label of its part; a part may lie inside another one, and be run in pieces."""
+    for name, module in editor.named_modules():
+        label = next((label for label, path in PARTS if f"{name}.".startswith(f"{path}.")), None)
+        if label is not None:
+            yield label, module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mgie_lit.types import EditExample
 
+TrainEmbeddings = Literal["all", "new_rows"]
 ALIGNMENT_SEED = 8191  # of the fixed token codes; any number does, a change makes old runs impossible to resume
 
 
@@ -36,6 +37,8 @@ class MLLMGuide(nn.Module):
         image_processor: RGB images -> pixels of the vision tower.
         max_new_tokens: Longest expressive instruction in tokens; 96 in ml-mgie.
         no_repeat_ngram: No n-gram of this length is written twice; 0 = off.
+        train_embeddings: ``all`` rows of the table, as ml-mgie, or ``new_rows``, those of the visual tokens: then all
+            that comes before ``[IMG0]`` runs without gradient, the full graph but for the other rows' gradients.
         align: Also give ``loss_align``: the condition against a fixed random code of the expressive instruction, which
             stands in for the text encoder that a pretrained UNet was trained with.
         faults: Which faults of the released code are kept.
@@ -55,17 +58,20 @@ class MLLMGuide(nn.Module):
         *,
         max_new_tokens: int = 96,
         no_repeat_ngram: int = 3,
+        train_embeddings: TrainEmbeddings = "all",
         align: bool = False,
         faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
         _check_sizes(mllm, edit_head, prompt)
+        _check_train_embeddings(train_embeddings, faults)
         self.mllm = mllm
         self.edit_head = edit_head
         self.prompt = prompt
         self.image_processor = image_processor
         self.max_new_tokens = max_new_tokens
         self.no_repeat_ngram = no_repeat_ngram
+        self.train_embeddings = train_embeddings
         self.faults = faults
         size = (len(mllm.word_embeddings), edit_head.config["output_dim"])
         codes = random_token_codes(*size, seed=ALIGNMENT_SEED) if align else None
@@ -84,21 +90,32 @@ class MLLMGuide(nn.Module):
 
     def losses(self, batch: EditBatch) -> GuideLosses:
         """Teacher-forced pass over a batch: condition, null condition, instruction loss (and alignment loss)."""
-        embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
-        hidden = self.mllm(embeddings, batch.attention_mask)  # (B, S, D)
-        logits = self.mllm.logits(hidden[:, :-1]).flatten(0, 1)  # (B (S-1), vocabulary)
+        hidden = self._hidden_states(batch)  # (B, S, D)
+        states, labels = _labelled(hidden, batch)  # (N, D), (N,)
         text = self.edit_head(self._visual_states(hidden, batch.visual_token_start), self.visual_embeddings)
         return GuideLosses(
             text=text,
             null=self.edit_head.null_condition(self.visual_embeddings),
             loss_lm=instruction_loss(
-                logits,
-                batch.labels[:, 1:].flatten(),
+                self.mllm.logits(states),  # (N, vocabulary)
+                labels,
                 num_labels=batch.labels_per_batch,
                 nan_without_labels=self.faults.nan_without_labels,
             ),
             loss_align=None if self.token_codes is None else alignment_loss(text, _text_code(batch, self.token_codes)),
         )
+
+    def _hidden_states(self, batch: EditBatch) -> Tensor:
+        """Teacher-forced states, ``(B, S, D)``."""
+        if self.train_embeddings == "new_rows":
+            with torch.no_grad():
+                embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
+            return self.mllm.states_with_new_tail(embeddings, self.visual_embeddings, batch.visual_token_start)
+        embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
+        # Padding stands on the right, where no token looks; only the released code reads states there.
+        mask = batch.attention_mask if self.faults.clamp_slice or self.faults.mask_unknown_tokens else None
+        states: Tensor = self.mllm(embeddings, mask)
+        return states
 
     @torch.no_grad()
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
@@ -222,6 +239,14 @@ class MLLMGuide(nn.Module):
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
+def _labelled(hidden: Tensor, batch: EditBatch) -> tuple[Tensor, Tensor]:
+    """States that predict a label, ``(N, D)``, and the labels ``(N,)``; where these stand is not known, all states."""
+    states, labels = hidden[:, :-1].flatten(0, 1), batch.labels[:, 1:].flatten()
+    if batch.label_positions is None:
+        return states, labels
+    return states[batch.label_positions], labels[batch.label_positions]
+
+
 def _text_code(batch: EditBatch, token_codes: Tensor) -> Tensor:
     """Fixed code of each expressive instruction, ``(B, D)``."""
     positions = torch.arange(batch.labels.shape[1], device=batch.labels.device)
@@ -245,6 +270,16 @@ def _check_sizes(mllm: MLLM, edit_head: EditHead, prompt: EditPrompt) -> None:
             raise ValueError(f"mllm.image_patch_id: expected {prompt.image_patch_id}, got {mllm.image_patch_id}")
     if prompt.num_image_patches != patches:
         raise ValueError(f"prompt.num_image_patches: expected the tower's {patches}, got {prompt.num_image_patches}")
+
+
+def _check_train_embeddings(which: str, faults: Faults) -> None:
+    if which not in get_args(TrainEmbeddings):
+        raise ValueError(f"train_embeddings: expected one of {', '.join(get_args(TrainEmbeddings))}, got {which!r}")
+    if which == "new_rows" and (faults.cut_visual_tokens or faults.ignore_odd_texts or faults.clamp_slice):
+        raise ValueError(
+            "train_embeddings: new_rows needs the visual tokens at the end of every row; expected "
+            "faults.cut_visual_tokens, ignore_odd_texts and clamp_slice off (preset=fixed), or train_embeddings=all"
+        )
 
 
 def _pad(rows: list[list[int]], pad_id: int, *, left: bool, device: torch.device) -> tuple[Tensor, Tensor]:

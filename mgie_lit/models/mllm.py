@@ -96,9 +96,18 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         with torch.autocast(
             device, enabled=is_mixed
         ):  # a half tower computes in its own type (faults.half_vision_tower)
-            states = self.vision_tower(pixels.to(dtype), output_hidden_states=True).hidden_states
-        patches: Tensor = states[self.vision_layer][:, 1:]
-        return patches
+            return self._tower_states(pixels.to(dtype))[:, 1:]
+
+    def _tower_states(self, pixels: Tensor) -> Tensor:
+        """Hidden state ``vision_layer`` of the tower, ``(B, 1 + N, E)``; the layers above it are not run."""
+        tower = cast("CLIPVisionModel", self.vision_tower)
+        num_layers = self.vision_layer % (
+            len(tower.encoder.layers) + 1
+        )  # hidden state 0 is what enters the first layer
+        states = tower.pre_layrnorm(tower.embeddings(pixels))
+        for layer in tower.encoder.layers[:num_layers]:
+            states = layer(states, None)
+        return cast("Tensor", states)
 
     def project(self, vision_states: Float[Tensor, "B N E"]) -> Float[Tensor, "B N D"]:
         """Image features from :meth:`vision_states`."""
@@ -129,11 +138,70 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return embeddings.masked_scatter(is_patch, features.to(embeddings.dtype))
 
     def forward(
-        self, embeddings: Float[Tensor, "B S D"], attention_mask: Bool[Tensor, "B S"]
+        self, embeddings: Float[Tensor, "B S D"], attention_mask: Bool[Tensor, "B S"] | None = None
     ) -> Float[Tensor, "B S D"]:
-        """Hidden states after the final norm, ``(B, S, D)``; rows are padded on the right."""
-        outputs = self.language_model.model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
-        return cast("Tensor", outputs.last_hidden_state)
+        """Hidden states after the final norm, ``(B, S, D)``; rows are padded on the right.
+
+        Args:
+            embeddings: ``(B, S, D)``.
+            attention_mask: ``(B, S)``, False at padding; None = padding may look at anything before it, which no state
+                of another position depends on.
+
+        Returns:
+            The states; those of padding mean nothing.
+        """
+        model = self.language_model.model
+        if attention_mask is not None or model.config._attn_implementation == "eager":
+            outputs = model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
+            return cast("Tensor", outputs.last_hidden_state)
+        # transformers would look at the positions to find out that no mask is needed, and wait for the device
+        positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]  # (1, S)
+        rotation = model.rotary_emb(embeddings, position_ids=positions)
+        hidden = embeddings
+        for layer in model.layers:
+            hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotation)
+        return cast("Tensor", model.norm(hidden))
+
+    def states_with_new_tail(
+        self,
+        embeddings: Float[Tensor, "B S D"],
+        tail: Float[Tensor, "V D"],
+        tail_start: Int[Tensor, " B"],
+    ) -> Float[Tensor, "B S D"]:
+        """Hidden states after the final norm, of which only those of the tail have a graph.
+
+        Attention is causal, so nothing before the tail depends on it: that part runs without gradient and leaves its
+        keys and values, and the tail alone runs with one. Gradients of ``tail``, and of all that reads the states, are
+        those of the full pass if the layers are frozen.
+
+        Args:
+            embeddings: ``(B, S, D)``, rows padded on the right; each ends with the tail and one token more.
+            tail: ``(V, D)`` embeddings of the tokens that end every row; their gradient flows.
+            tail_start: ``(B,)`` position of the tail's first token.
+
+        Returns:
+            ``(B, S, D)``; states after the tail are zero.
+        """
+        batch_size, length, _ = embeddings.shape
+        num_tail, device = len(tail), embeddings.device
+        num_before = length - num_tail - 1  # of the longest row; of shorter ones some lie within the tail, masked below
+        with torch.no_grad():
+            outputs = self.language_model.model(inputs_embeds=embeddings[:, :num_before], use_cache=True)
+        offsets = torch.arange(num_tail, device=device)
+        positions = tail_start[:, None] + offsets  # (B, V)
+        sees_before = torch.arange(num_before, device=device) < tail_start[:, None, None]  # (B, 1, P)
+        sees_tail = (offsets[None] <= offsets[:, None]).expand(batch_size, -1, -1)  # (B, V, V)
+        sees = torch.cat([sees_before.expand(-1, num_tail, -1), sees_tail], dim=2)[:, None]  # (B, 1, V, P + V)
+        hidden_tail = self.language_model.model(
+            inputs_embeds=tail.expand(batch_size, -1, -1),
+            attention_mask=sees,
+            position_ids=positions,
+            past_key_values=outputs.past_key_values,
+            use_cache=True,
+        ).last_hidden_state  # (B, V, D)
+        before = outputs.last_hidden_state
+        hidden = torch.cat([before, before.new_zeros(batch_size, num_tail + 1, before.shape[-1])], dim=1)
+        return hidden.scatter(1, positions[..., None].expand_as(hidden_tail), hidden_tail)
 
     def logits(self, hidden_states: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Scores over the vocabulary for what follows each hidden state."""

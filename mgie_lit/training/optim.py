@@ -25,6 +25,9 @@ PARAMETER_GROUPS = (
 )
 
 
+_FUSED_DEVICES = ("cpu", "cuda", "mps")
+
+
 def parameter_group(name: str) -> str:
     """Which group of ``PARAMETER_GROUPS`` a parameter belongs to.
 
@@ -42,6 +45,7 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    fused: bool = True,
 ) -> torch.optim.AdamW:
     """AdamW over the parameters that train, one group a part, each with its own multiple of the base rate.
 
@@ -52,6 +56,7 @@ def adamw(
         betas: Decay of the two moments, each in [0, 1).
         eps: Added to the root of the second moment.
         weight_decay: Decoupled decay per step, times the rate.
+        fused: One kernel a tensor instead of one an operation, where the devices have it; differs by rounding alone.
 
     Returns:
         Groups in the order of ``PARAMETER_GROUPS``, each with a ``name``; empty ones are left out.
@@ -73,7 +78,10 @@ def adamw(
         {"params": members[name], "lr": lr * lr_scale.get(name, 1.0), "name": name} for name in known if name in members
     ]
     pair = cast("tuple[float, float]", tuple(betas))  # a config gives a list
-    return torch.optim.AdamW(groups, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay)
+    has_kernel = all(tensor.device.type in _FUSED_DEVICES for group in members.values() for tensor in group)
+    return torch.optim.AdamW(
+        groups, lr=lr, betas=pair, eps=eps, weight_decay=weight_decay, fused=True if fused and has_kernel else None
+    )
 
 
 def warmup_cosine(

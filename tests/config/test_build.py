@@ -58,3 +58,9 @@ def test_parts_that_do_not_fit(overrides: list[str], message: str) -> None:
     config = compose_config("train", overrides)
     with pytest.raises(ConfigError, match=message):
         build_module(config, build_editor(config))
+
+
+def test_new_rows_is_refused_where_layers_train() -> None:
+    config = compose_config("train", ["size=tiny", "model.guide.train_embeddings=new_rows", "trainable=all"])
+    with pytest.raises(ConfigError, match=r"train_embeddings: expected frozen layers .* use trainable=paper"):
+        build_module(config, build_editor(config))

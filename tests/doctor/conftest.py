@@ -30,7 +30,7 @@ def diagnosis() -> Diagnosis:
         used=[H100, H100],
         choices={"model": "mgie", "preset": "fixed", "hydra/launcher": "basic"},
         faults=[],
-        setup=Setup("gpu", 2, 1, 4, 1000, StepShape(4, 512, 256), parse_precision("bf16-mixed"), True),
+        setup=Setup("gpu", 2, 1, 4, 1000, StepShape(4, 512, 824, 256), parse_precision("bf16-mixed"), True),
         parts=[PartCount("UNet", 1_000_000, 1_000_000), PartCount("autoencoder", 20_000, 0)],
         run=run,
         memory=estimate_memory(4_080_000, 4_000_000, run, num_processes=2, is_cuda=True),

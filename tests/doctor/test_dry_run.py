@@ -65,9 +65,15 @@ def kept_bytes(editor: Editor, batch: EditBatch, draws: EditDraws, *, is_mixed: 
 
 
 def estimate(
-    editor: Editor, size: int, length: int, precision: str = "32-true", resolution: int = RESOLUTION, **kwargs: bool
+    editor: Editor,
+    size: int,
+    length: int,
+    precision: str = "32-true",
+    resolution: int = RESOLUTION,
+    num_labels: int | None = None,
+    **kwargs: bool,
 ) -> DryRun:
-    shape = StepShape(size, length, resolution)
+    shape = StepShape(size, length, size * length // 3 if num_labels is None else num_labels, resolution)
     return dry_run(editor, Objective(), shape, parse_precision(precision), is_cuda=kwargs.get("is_cuda", False))
 
 
@@ -88,7 +94,8 @@ def compared(codec: str, trainable: str, precision: str) -> tuple[int, int]:
     editor = editor_that_trains(trainable, codec)
     batch = random_batch(editor, (0, 1, 2, 3))
     real = kept_bytes(editor, batch, random_draws(editor, batch), is_mixed=precision == "bf16-mixed")
-    return estimate(editor, len(batch), batch.input_ids.shape[1], precision).kept_total, real
+    shape = (len(batch), batch.input_ids.shape[1])
+    return estimate(editor, *shape, precision, num_labels=len(batch.label_positions)).kept_total, real
 
 
 def test_kept_bytes_are_those_of_a_real_step() -> None:
@@ -123,7 +130,8 @@ def test_kept_bytes_of_a_larger_system(precision: str) -> None:
     batch = random_batch(editor, (0, 1, 2))
     real = kept_bytes(editor, _of_side(batch, 64), _draws(editor, 3, 64), is_mixed=precision == "bf16-mixed")
     shapes = build_shapes(config)  # never had numbers
-    run = estimate(shapes.editor, len(batch), batch.input_ids.shape[1], precision, 64)
+    labels = len(batch.label_positions)
+    run = estimate(shapes.editor, len(batch), batch.input_ids.shape[1], precision, 64, labels)
     assert run.kept_total == pytest.approx(real, rel=0.02)
 
 
@@ -133,7 +141,7 @@ def test_frozen_parts_before_which_nothing_trains_keep_nothing(paper: DryRun) ->
 
 
 def test_frozen_language_model_keeps_activations_because_embeddings_train(paper: DryRun) -> None:
-    """``(6 + 3 F / D) b D`` a position and layer; of attention a mask of ``S x S`` a layer, none for each head."""
+    """``(6 + 3 F / D) b D`` a position and layer; of attention nothing for each head."""
     config = tiny_editor().guide.mllm.language_model.config  # type: ignore[union-attr]
     width, ratio = config.hidden_size, config.intermediate_size / config.hidden_size
     a_position = config.num_hidden_layers * 4 * ((6 + 3 * ratio) * width + 60)

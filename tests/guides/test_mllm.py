@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from mgie_lit.errors import ConfigError
+from mgie_lit.faults import Faults
 from mgie_lit.functional.losses import alignment_loss
 from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
 from mgie_lit.guides.mllm import ALIGNMENT_SEED, MLLMGuide
 from mgie_lit.models.edit_head import EditHead
+from mgie_lit.models.freezing import set_trainable
 from mgie_lit.testing.tiny_models import (
     CONDITION_DIM,
     LLM_DIM,
@@ -24,7 +28,7 @@ from mgie_lit.testing.tiny_models import (
     tiny_prompt,
 )
 from mgie_lit.types import EditBatch
-from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
+from mgie_lit.vocabulary import IGNORE_INDEX, NUM_VISUAL_TOKENS
 
 SIZES = [(RESOLUTION, RESOLUTION), (RESOLUTION + 8, RESOLUTION - 4)]
 
@@ -266,3 +270,81 @@ def test_stored_embeddings_are_used_when_editing_and_the_table_s_rows_when_train
     assert not torch.allclose(stored.text, rows.text)
     assert not torch.allclose(stored.null, rows.null)
     assert torch.equal(guide.losses(batch).text, trained)
+
+
+def gradients(guide: MLLMGuide, batch: EditBatch) -> tuple[dict[str, Tensor], Tensor]:
+    """Of everything that trains with ``trainable=paper``, for a loss on all that the guide gives."""
+    guide.zero_grad(set_to_none=True)
+    given = guide.losses(batch)
+    assert given.loss_lm is not None
+    weights = torch.linspace(-1, 1, given.text.numel()).view_as(given.text)
+    loss = given.loss_lm + (given.text * weights).sum() + given.null.square().sum()
+    loss.backward()
+    named = guide.named_parameters()
+    return {name: parameter.grad.clone() for name, parameter in named if parameter.grad is not None}, loss.detach()
+
+
+@pytest.fixture
+def paper_guide() -> MLLMGuide:
+    torch.manual_seed(1)
+    guide = clear_cut(tiny_guide().eval())
+    set_trainable(guide, ["mllm.language_model.model.embed_tokens.*", "mllm.language_model.lm_head.*", "edit_head.*"])
+    return guide
+
+
+def test_new_rows_is_the_full_graph_but_for_the_other_rows(paper_guide: MLLMGuide) -> None:
+    batch = batch_of(paper_guide, 0, 1, 2)
+    assert len(set(batch.visual_token_start.tolist())) == 3, "rows of one length would prove little"
+    full, loss = gradients(paper_guide, batch)
+    paper_guide.train_embeddings = "new_rows"
+    mine, same = gradients(paper_guide, batch)
+    torch.testing.assert_close(same, loss, rtol=1e-6, atol=0)
+    assert mine.keys() == full.keys()
+    table, rows = "mllm.language_model.model.embed_tokens.weight", paper_guide.prompt.visual_ids
+    others = [index for index in range(VOCAB_SIZE) if index not in rows]
+    assert full[table][others].any()
+    assert not mine[table][others].any()
+    full[table][others] = 0
+    for name, gradient in full.items():
+        apart = (mine[name] - gradient).abs().max() / gradient.abs().max()
+        assert apart < 1e-5, name
+
+
+def test_new_rows_keeps_no_graph_before_the_visual_tokens(paper_guide: MLLMGuide) -> None:
+    paper_guide.train_embeddings = "new_rows"
+    lengths: list[int] = []
+    layer = paper_guide.mllm.language_model.model.layers[0]
+    handle = layer.register_forward_hook(
+        lambda module, args, output: lengths.append(args[0].shape[1]) if torch.is_grad_enabled() else None
+    )
+    paper_guide.losses(batch_of(paper_guide, 0, 1))
+    handle.remove()
+    assert lengths == [NUM_VISUAL_TOKENS]
+
+
+def test_new_rows_needs_the_visual_tokens_at_the_end_of_every_row() -> None:
+    guide = tiny_guide()
+    parts = (guide.mllm, guide.edit_head, guide.prompt, guide.image_processor)
+    with pytest.raises(ValueError, match=r"train_embeddings: new_rows needs .* or train_embeddings=all"):
+        MLLMGuide(*parts, train_embeddings="new_rows", faults=Faults(clamp_slice=True))
+    with pytest.raises(ValueError, match=r"train_embeddings: expected one of all, new_rows, got 'old_rows'"):
+        MLLMGuide(*parts, train_embeddings="old_rows")
+
+
+def test_scores_are_computed_at_labels_only_and_nothing_else_changes(guide: MLLMGuide) -> None:
+    batch = batch_of(guide, 0, 1, 2)
+    num_labels = int((batch.labels != IGNORE_INDEX).sum())
+    seen: list[int] = []
+    handle = guide.mllm.language_model.lm_head.register_forward_hook(lambda m, args, out: seen.append(len(args[0])))
+    few = guide.losses(batch)
+    everywhere = guide.losses(replace(batch, label_positions=None))
+    handle.remove()
+    assert seen == [num_labels, batch.labels[:, 1:].numel()]
+    torch.testing.assert_close(few.loss_lm, everywhere.loss_lm, rtol=1e-6, atol=0)
+
+
+def test_padding_on_the_right_changes_no_state_that_is_read(guide: MLLMGuide) -> None:
+    together = guide.losses(batch_of(guide, 0, 1))
+    assert len(set(batch_of(guide, 0, 1).attention_mask.sum(1).tolist())) == 2
+    for row in (0, 1):
+        torch.testing.assert_close(together.text[row], guide.losses(batch_of(guide, row)).text[0], rtol=1e-4, atol=1e-5)

@@ -227,3 +227,15 @@ def test_projector_of_another_depth() -> None:
             {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1},
             projector_layers=3,
         )
+
+
+def test_layers_above_the_chosen_one_are_not_run(mllm: MLLM) -> None:
+    ran: list[int] = []
+    layers = mllm.vision_tower.encoder.layers
+    handles = [
+        layer.register_forward_hook(lambda *_, index=index: ran.append(index)) for index, layer in enumerate(layers)
+    ]
+    mllm.vision_states(pixels(1))
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1]  # hidden state -2 of three layers

@@ -122,3 +122,18 @@ def test_hold_without_warm_up_begins_at_the_peak() -> None:
 def test_hold_to_the_end_never_falls() -> None:
     got = rates(lambda optimizer: warmup_hold_linear(optimizer, num_steps=4, warmup_steps=2, hold_ratio=1.0), 7)
     assert got == pytest.approx([1.0] + [2.0] * 6)
+
+
+def test_fused_kernel_differs_by_rounding_alone_and_is_left_out_where_there_is_none() -> None:
+    sides = []
+    for fused in (True, False):
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, 12).view(3, 4))
+        optimizer = adamw([("unet.weight", weight)], lr=1e-2, lr_scale={}, fused=fused)
+        for step in range(3):
+            weight.grad = torch.sin(weight.detach() * 3 + step)
+            optimizer.step()
+        sides.append(weight.detach())
+        assert bool(optimizer.defaults["fused"]) is fused
+    torch.testing.assert_close(*sides, rtol=1e-6, atol=1e-7)
+    nowhere = torch.nn.Parameter(torch.empty(2, device="meta"))
+    assert not adamw([("unet.weight", nowhere)], lr=1e-2, lr_scale={}).defaults["fused"]
