@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +295,41 @@ def test_batch_that_two_parts_hold_counts_once(requests: Requests, path: Path, w
     (parts_folder(path) / "part-00001-of-00002.jsonl").write_bytes(part.read_bytes())
     derive(requests, recipe(), path, device=CPU)
     assert path.read_bytes() == whole
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from mgie_lit.data.readers.imagefolder import ImageFolder
+from mgie_lit.prepare.expressive.derive import derive
+from mgie_lit.prepare.expressive.derivers import Answer
+from mgie_lit.prepare.expressive.recipe import Recipe
+from mgie_lit.prepare.expressive.requests import Requests
+
+class Deriver:
+    sees, asked, words = False, 0, "The picture shows {}. It is bright."
+    def check(self): pass
+    def load(self, device): pass
+    def settings(self, device): return {"kind": "FakeDeriver", "words": self.words, "dtype": "float32"}
+    def answer(self, instructions, images):
+        if self.asked == int(sys.argv[3]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.asked += 1
+        return [Answer(self.words.format(text), is_finished=True) for text in instructions]
+
+requests = Requests({"val": ImageFolder("val", root=sys.argv[1])})
+derive(requests, Recipe(Deriver(), batch_size=2), Path(sys.argv[2]), device=torch.device("cpu"))
+"""
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(requests: Requests, path: Path, whole: bytes, tmp_path: Path) -> None:
+    for _ in range(3):  # SIGKILL in the second batch of each run
+        command = [sys.executable, "-c", _KILLED, str(tmp_path / "data"), str(path), "1"]
+        killed = subprocess.run(command, capture_output=True, check=False, timeout=120)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    rest = FakeDeriver()
+    derive(requests, recipe(rest), path, device=CPU)
+    assert path.read_bytes() == whole
+    assert len(rest.batches) == 1, "each run before has kept the batch that it had finished"
