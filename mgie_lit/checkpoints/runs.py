@@ -20,6 +20,7 @@ SUFFIX = ".ckpt"
 CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
 EMA_KEY = "mgie_ema"  # in a checkpoint: moving average of what trains, where the run has one
+WANDB_KEY = "mgie_wandb_id"  # in a checkpoint: wandb's run, where the training has one
 EDITOR_PREFIX = "editor."
 EMA, RAW = "ema", "raw"  # which weights of a checkpoint: the moving average of what trained, or what the optimizer left
 

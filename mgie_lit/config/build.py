@@ -159,12 +159,15 @@ def _check_new_rows(config: DictConfig, editor: Editor) -> None:
         )
 
 
-def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightning.Trainer:
+def build_trainer(
+    config: DictConfig, resume_step: int | None = None, *, wandb_id: str | None = None
+) -> lightning.Trainer:
     """Trainer with the callbacks and loggers of the config.
 
     Args:
         config: Of the run.
         resume_step: Steps that were done when the run was interrupted; its table is cut there. None = a new run.
+        wandb_id: Of the run that goes on there; None = a new one.
 
     Returns:
         A trainer that writes below ``paths.run_dir``.
@@ -172,11 +175,14 @@ def build_trainer(config: DictConfig, resume_step: int | None = None) -> lightni
     from mgie_lit.training.callbacks.same_config import SameConfig
     from mgie_lit.training.checkpoint_io import CheckedCheckpointIO
 
+    known: dict[str, dict[str, Any]] = {"csv": {"resume_step": resume_step}, "wandb": {"run_id": wandb_id}}
     loggers = [
-        instantiate(node, **({"resume_step": resume_step} if name == "csv" else {}))
+        instantiate(node, _convert_="all", **known.get(str(name), {}))
         for name, node in config.logger.items()
         if node is not None
     ]
+    for logger in loggers:
+        logger.log_hyperparams(resolved(config))
     callbacks = [instantiate(node, _convert_="all") for node in config.callbacks.values() if node is not None]
     callbacks.append(SameConfig(config_hash(config), Path(config.paths.run_dir) / VERSIONS_FILE))
     trainer: lightning.Trainer = instantiate(

@@ -144,9 +144,9 @@ def _show(out_dir: Path, config: DictConfig) -> None:
         return
 
     def open_run() -> Any:  # noqa: ANN401 - wandb's run
-        run = instantiate(node, name=out_dir.name, job_type=config.job, _convert_="all").experiment
-        run.config.update(resolved(config))
-        return run
+        logger = instantiate(node, job_type=config.job, _convert_="all")
+        logger.log_hyperparams(resolved(config))
+        return logger.open()
 
     show_evaluation(out_dir, open_run)
 

@@ -88,8 +88,17 @@ def _as_trained(run_dir: Path) -> DictConfig:
     for resume in _resumes(run_dir):
         for text in resume:
             _apply(stored, text, recorded)
-    stored.paths.run_dir = str(run_dir)
+    _move(stored, run_dir)
     return stored
+
+
+def _move(config: DictConfig, run_dir: Path) -> None:
+    """Let all paths below the run's directory follow it to where it lies now."""
+    before, now = str(config.paths.run_dir), str(run_dir)
+    for key in list(dotted_keys(config)):
+        value = OmegaConf.select(config, key)
+        if isinstance(value, str) and (value == before or value.startswith(f"{before}/")):
+            OmegaConf.update(config, key, now + value.removeprefix(before))
 
 
 def _recorded(run_dir: Path) -> list[str]:

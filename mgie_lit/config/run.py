@@ -11,7 +11,7 @@ from typing import Self, SupportsFloat
 
 from omegaconf import DictConfig, OmegaConf
 
-from mgie_lit.checkpoints.runs import checkpoint_step, find_checkpoint, has_checkpoints, load_checkpoint
+from mgie_lit.checkpoints.runs import WANDB_KEY, checkpoint_step, find_checkpoint, has_checkpoints, load_checkpoint
 from mgie_lit.config.build import (
     build_datamodule,
     build_editor,
@@ -90,7 +90,8 @@ class Training:
         module = build_module(self.config, editor)
         module.make_optimizer(editor.named_parameters())  # a recipe that can not be followed is known now
         datamodule = build_datamodule(self.config, editor)
-        trainer = build_trainer(self.config, step)
+        wandb_id = None if self.checkpoint is None else load_checkpoint(self.checkpoint).get(WANDB_KEY)
+        trainer = build_trainer(self.config, step, wandb_id=wandb_id)
         if record is not None:
             record()
         with machine_faults_explained(self.config, datamodule):

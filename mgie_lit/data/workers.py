@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mgie_lit.data.readers import EditDataset
 
 _DEAD_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*)", re.DOTALL)
-_CAUGHT = "Caught {name} in DataLoader worker process"
 
 
 @runtime_checkable
@@ -84,11 +83,8 @@ def explain_worker(error: Exception, datasets: Iterable[WatchedDataset]) -> Exce
         datasets: All that its loaders read.
 
     Returns:
-        A ``TrainingError`` that names the last samples of processes that died; the error of ours that a process raised,
-        without the traceback that torch puts into its message; or the error itself.
+        A ``TrainingError`` that names the last samples of processes that died, or the error itself.
     """
-    if isinstance(error, MGIEError):
-        return _without_traceback(error)
     found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
     if found is None:
         return error
@@ -101,10 +97,3 @@ def explain_worker(error: Exception, datasets: Iterable[WatchedDataset]) -> Exce
         "it for want of memory, lower data.num_workers or data.batch_size; if that file brings it down, repair or "
         "exclude it (`mgie prepare check`, data.exclude). resume=<run dir> goes on from the last checkpoint"
     )
-
-
-def _without_traceback(error: MGIEError) -> MGIEError:
-    kind, text = type(error), str(error)
-    if not text.startswith(_CAUGHT.format(name=kind.__name__)):
-        return error
-    return kind(text.rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2].strip())

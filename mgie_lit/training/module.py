@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
-from mgie_lit.checkpoints.runs import CONFIG_KEY, EDITOR_PREFIX, load_trained
+from mgie_lit.checkpoints.runs import CONFIG_KEY, EDITOR_PREFIX, WANDB_KEY, load_trained
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
@@ -138,9 +138,12 @@ class EditModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what makes the file stand on its own: the resolved config, and where the frozen weights are."""
+        """Add what makes the file stand on its own: the config, frozen weights, wandb's run."""
         checkpoint[CONFIG_KEY] = self.config
         checkpoint[FROZEN_KEY] = {prefix: part.as_record() for prefix, part in self.frozen.items()}
+        for logger in self.trainer.loggers:
+            if logger.name == "wandb":
+                checkpoint[WANDB_KEY] = str(logger.version)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that was trained with other frozen weights; count batches as they are dealt out now."""

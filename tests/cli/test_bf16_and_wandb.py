@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from mgie_lit.testing.wandb_records import history, records, run_config
+from mgie_lit.training.wandb_logger import derived_id, segments
 
 OVERRIDES = (
     "experiment=smoke",
@@ -67,3 +71,25 @@ def test_wandb_writes_into_the_run_directory_alone(run_dir: Path) -> None:
     assert list(runs[0].glob("*.wandb")), "no record of the run"
     assert list(runs[0].glob("files/media/images/val/edits_*.png")), "no pictures"
     assert {path.name for path in run_dir.parent.iterdir()} == {"run"}
+
+
+def test_resumed_elsewhere_it_is_the_same_run(run_dir: Path, tmp_path: Path) -> None:
+    """The id is in the checkpoint; the directory has another name now."""
+    moved = tmp_path / "moved"
+    shutil.copytree(run_dir, moved)
+    result = subprocess.run(
+        [sys.executable, "-m", "mgie_lit.cli.main", "train", f"resume={moved}", "trainer.max_steps=3"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = segments(moved)
+    assert first.name == second.name == f"run-{derived_id(run_dir)}.wandb"
+    assert run_config(second)["trainer"]["max_steps"] == 3
+    with (moved / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    known = history(first) + history(second)
+    assert set(steps) <= {row["trainer/global_step"] for row in known}
+    assert [record.WhichOneof("record_type") for record in records(second)].count("exit") == 1

@@ -71,19 +71,6 @@ def test_reader_without_files_names_the_id() -> None:
     assert f"the last sample that it began was sample-{BAD}." in str(fault(Reader(die))[1])
 
 
-def test_our_own_error_comes_without_the_process_s_traceback() -> None:
-    def trouble() -> None:
-        try:
-            raise DataError("the inner one")
-        except DataError as error:
-            raise DataError("sample-5 (row 7): photo.jpg: expected a whole image") from error
-
-    raised, told = fault(Reader(trouble))
-    assert "Traceback" in str(raised), "torch puts it there"
-    assert type(told) is DataError
-    assert str(told) == "sample-5 (row 7): photo.jpg: expected a whole image"
-
-
 def test_any_other_error_is_told_its_sample(tmp_path: Path) -> None:
     def trouble() -> None:
         raise ZeroDivisionError("division")

@@ -23,6 +23,7 @@ from mgie_lit.checkpoints.integrity import is_whole
 from mgie_lit.checkpoints.runs import find_checkpoint
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.errors import TrainingError
+from mgie_lit.evaluation.grid import GridRow
 from mgie_lit.training.callbacks.checkpoint import StepCheckpoint
 from mgie_lit.training.callbacks.evaluate import EvaluateEdits
 from mgie_lit.training.checkpoint_io import CheckedCheckpointIO
@@ -89,7 +90,7 @@ def test_picture_that_has_no_room_leaves_no_half(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     trainer: Any = SimpleNamespace(global_step=7, loggers=[])
     with pytest.raises(TrainingError, match=r"step-00000007\.png: expected room, got: File"), largest_file(50_000):
-        callback._show(trainer, Image.fromarray(noise))
+        callback._show(trainer, [GridRow(Image.fromarray(noise), None, None, "make it bright")])
     assert list((tmp_path / "images").iterdir()) == []
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 
 from mgie_lit.checkpoints.disk import full_disk_named
 from mgie_lit.data.datamodule import EditDataModule
@@ -21,6 +22,15 @@ from mgie_lit.metrics.base import SampleMetric
 from mgie_lit.sampling.edit import SamplingOptions
 from mgie_lit.training.gathering import gather
 from mgie_lit.training.module import EditModule
+
+
+@runtime_checkable
+class TakesEdits(Protocol):
+    """A logger that shows edits."""
+
+    def log_edits(self, rows: Sequence[GridRow], grid: Image.Image, step: int) -> None:
+        """Show examples and the grid made of them, after ``step`` optimizer steps."""
+        ...
 
 
 class EvaluateEdits(lightning.Callback):
@@ -61,7 +71,7 @@ class EvaluateEdits(lightning.Callback):
         means = scores.means() | {f"copy_{name}": value for name, value in scores.copy_means().items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items() if value is not None})
         if pictures:
-            self._show(trainer, comparison_grid(pictures))
+            self._show(trainer, pictures)
 
     def _score(self, system: EditSystem, datamodule: EditDataModule) -> tuple[InMemoryScores, list[GridRow]]:
         """Scores of all examples, and some pictures: each process edits its share, then all tell each other."""
@@ -80,12 +90,13 @@ class EvaluateEdits(lightning.Callback):
         return replace(own, table=table, edits=[]), [pictures[index] for index in shown]
 
     @rank_zero_only
-    def _show(self, trainer: lightning.Trainer, grid: Any) -> None:  # noqa: ANN401
-        """Write the grid, and hand it to loggers that take pictures."""
+    def _show(self, trainer: lightning.Trainer, rows: Sequence[GridRow]) -> None:
+        """Write the grid, and hand it to loggers that take edits."""
+        grid = comparison_grid(rows)
         self.image_dir.mkdir(parents=True, exist_ok=True)
         path = self.image_dir / f"step-{trainer.global_step:08d}.png"
         with full_disk_named(path):
             write_whole(path, grid.save)
         for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("val/edits", [grid], step=trainer.global_step)
+            if isinstance(logger, TakesEdits):
+                logger.log_edits(rows, grid, trainer.global_step)
