@@ -68,9 +68,10 @@ class ShuffledOrder(Sampler[int]):
         order = self.permutation()
         if self.overlapping:
             order = np.random.default_rng((self.seed, _OWN_ORDER, self.rank)).permutation(self.num_examples)[order]
-        whole = order[: len(self) * self.world_size]
         begin = self._resume[1] if self._resume[0] == self.epoch else 0
-        return iter(whole[begin:][self.rank :: self.world_size].tolist())
+        left = order[begin : len(self) * self.world_size]
+        dealt = left[: len(left) // self.world_size * self.world_size]
+        return iter(dealt[self.rank :: self.world_size].tolist())
 
 
 class BlockShuffledOrder(ShuffledOrder):

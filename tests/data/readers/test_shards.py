@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,14 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "out"
 
 
-class _Trainer:
-    def __init__(self, rank: int, world_size: int) -> None:
-        self.global_rank, self.world_size = rank, world_size
-
-
-def batches(
-    guide: MLLMGuide, folder: Path, rank: int, world_size: int, num_workers: int, position: int = 0
-) -> list[list[str]]:
+def make_data(guide: MLLMGuide, folder: Path, rank: int, world_size: int, num_workers: int) -> EditDataModule:
     data = EditDataModule(
         lambda split, num_examples: Shards(split, num_examples, root=folder, block_size=3, window=2),
         tiny_collator(guide),
@@ -48,11 +42,34 @@ def batches(
         num_workers=num_workers,
         seed=5,
     )
-    data.trainer = _Trainer(rank, world_size)  # type: ignore[assignment]
-    data.load_state_dict({"epoch": 1, "position": position})
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    return data
+
+
+def batches(
+    guide: MLLMGuide,
+    folder: Path,
+    rank: int,
+    world_size: int,
+    num_workers: int,
+    state: dict[str, Any] | None = None,
+    epoch: int = 1,
+) -> list[list[str]]:
+    """Ids of the rest of an epoch."""
+    data = make_data(guide, folder, rank, world_size, num_workers)
+    data.load_state_dict(state or {"epoch": epoch, "position": 0})
     loader = data.train_dataloader()
     assert isinstance(loader.sampler, BlockShuffledOrder)
     return [batch.sample_ids for batch in loader]
+
+
+def flat(batches: list[list[str]]) -> list[str]:
+    return [name for batch in batches for name in batch]
+
+
+def dealt(ranks: list[list[list[str]]]) -> list[str]:
+    """The order that ranks go through together."""
+    return [name for turn in zip(*map(flat, ranks), strict=True) for name in turn]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -65,27 +82,26 @@ def test_ranks_and_workers_lose_and_repeat_nothing(
     seen = [name for rank in ranks for batch in rank for name in batch]
     steps = NUM_EXAMPLES // world_size // BATCH_SIZE
     assert len(seen) == len(set(seen)) == steps * BATCH_SIZE * world_size
-    whole = [name for batch in batches(guide, folder, 0, 1, 0) for name in batch]
-    assert set(seen) == set(whole[: len(seen)])
+    whole = flat(batches(guide, folder, 0, 1, 0))
+    assert dealt(ranks) == whole[: len(seen)]
     done = 2
     for rank, full in enumerate(ranks):
-        position = done * BATCH_SIZE * world_size
-        assert batches(guide, folder, rank, world_size, num_workers, position) == full[done:]
+        state = {"epoch": 1, "position": done * BATCH_SIZE * world_size}
+        assert batches(guide, folder, rank, world_size, num_workers, state) == full[done:]
+    other = [batches(guide, folder, rank, world_size, num_workers, epoch=2) for rank in range(world_size)]
+    assert len(dealt(other)) == len(set(dealt(other))) == len(seen)
+    assert dealt(other) != dealt(ranks)
 
 
-def test_an_epoch_opens_each_shard_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = Shards("train", root=folder, block_size=3, window=2)
-    opened: list[Path] = []
-    plain_open = Path.open
-
-    def counted(path: Path, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        opened.append(path)
-        return plain_open(path, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", counted)
-    for index in order_of(dataset, len(dataset), seed=1):
-        dataset[index]
-    assert sorted(opened) == sorted(folder.glob("*.tar"))
+@pytest.mark.parametrize(("position", "now"), [(8, 2), (12, 3), (8, 1), (6, 2), (10, 3), (2, 3)])
+def test_other_ranks_go_on_in_the_same_order(guide: MLLMGuide, folder: Path, position: int, now: int) -> None:
+    """Also from a place inside of one of their batches."""
+    rest = [batches(guide, folder, rank, now, 0, {"epoch": 1, "position": position}) for rank in range(now)]
+    assert len({len(rank) for rank in rest}) == 1, "no rank waits for another"
+    together = BATCH_SIZE * now
+    end = NUM_EXAMPLES // together * together
+    end -= (end - position) % together
+    assert dealt(rest) == flat(batches(guide, folder, 0, 1, 0))[position:end]
 
 
 def test_order_can_be_any(folder: Path, guide: MLLMGuide) -> None:
