@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
     from mgie_lit.data.readers import EditDataset
 
-_OF_THE_LOADER = ("batch_size", "num_workers", "cache", "index_dir", "reader")  # do not change what is written
+_OF_THE_LOADER = (
+    "batch_size",
+    "num_workers",
+    "cache",
+    "index_dir",
+    "max_aspect",
+    "reader",
+)  # do not change what is written
 
 
 def run(overrides: list[str]) -> None:

@@ -25,8 +25,11 @@ from mgie_lit.pipeline import TINY, MGIEPipeline
 if TYPE_CHECKING:
     import lightning
 
+    from mgie_lit.data.buckets import BucketTransform
     from mgie_lit.data.datamodule import EditDataModule
     from mgie_lit.data.readers import EditDataset
+    from mgie_lit.data.transforms import PairTransform, TwoStepTransform
+    from mgie_lit.faults import Faults
     from mgie_lit.training.module import EditModule
 
 
@@ -85,15 +88,10 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
     from mgie_lit.data.cache.opened import open_cache
     from mgie_lit.data.collate import EditCollator
     from mgie_lit.data.datamodule import EditDataModule
-    from mgie_lit.data.resampling import PILLOW
-    from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 
     guide: Any = editor.guide
     faults = build_faults(config)
-    transform = (TwoStepTransform if faults.two_step_resize else PairTransform)(
-        config.size.resolution,
-        config.data.get("resampler", PILLOW),  # runs from before it was there
-    )
+    transform = _transform(config, faults, editor.size_multiple)
     processor = guide.image_processor if guide.sees_image else None
     collator = EditCollator(guide.prompt, processor, transform, faults=faults)
     return EditDataModule(
@@ -107,6 +105,25 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
         faults=faults,
         cache=open_cache(config.data.get("cache"), editor, collator, config.trainer.precision),
     )
+
+
+def _transform(config: DictConfig, faults: Faults, multiple: int) -> PairTransform | TwoStepTransform | BucketTransform:
+    """Geometry of the training."""
+    from mgie_lit.data.buckets import BucketTransform, bucket_sizes
+    from mgie_lit.data.resampling import PILLOW
+    from mgie_lit.data.transforms import PairTransform, TwoStepTransform
+
+    resolution, max_aspect = config.size.resolution, config.data.get("max_aspect")
+    resampler = config.data.get("resampler", PILLOW)  # runs from before it was there
+    if max_aspect is None:
+        return (TwoStepTransform if faults.two_step_resize else PairTransform)(resolution, resampler)
+    kept = [name for name in ("two_step_resize", "overlapping_ranks") if getattr(faults, name)]
+    if kept:
+        raise ConfigError(
+            f"data.max_aspect: expected null with faults.{kept[0]}=true (preset=released), which makes pictures square "
+            f"and deals them out in its own way, got {max_aspect:g}; use null, or repair the fault"
+        )
+    return BucketTransform(bucket_sizes(resolution, max_aspect, multiple), resampler)
 
 
 def build_module(config: DictConfig, editor: Editor) -> EditModule:

@@ -84,6 +84,7 @@ RANGES = (
     ValueRange("callbacks.checkpoint.save_top_k", at_least=-1, whole=True),
     ValueRange("callbacks.evaluate.num_*", at_least=0, whole=True),
     ValueRange("data*.batch_size", at_least=1, whole=True),
+    ValueRange("data.max_aspect", at_least=1),
     ValueRange("data*.num_workers", at_least=0, whole=True),
     ValueRange("data.num_examples*", at_least=1, whole=True),
     ValueRange("data.reader.seed", at_least=0, whole=True),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers.image_processing_utils import BaseImageProcessor
 
     from mgie_lit.data.readers import EditDataset
+    from mgie_lit.data.buckets import BucketTransform
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 
 _PICTURES = ("source", "target", "mllm_pixels")  # fields of EditBatch
@@ -88,7 +89,7 @@ class EditCollator:
         self,
         prompt: RowBuilder,
         image_processor: BaseImageProcessor | None,
-        transform: PairTransform | TwoStepTransform,
+        transform: PairTransform | TwoStepTransform | BucketTransform,
         *,
         faults: Faults = NO_FAULTS,
     ) -> None:
@@ -201,10 +202,22 @@ class EditCollator:
 def _stacked(examples: Sequence[CutExample]) -> dict[str, torch.Tensor | None]:
     """Levels of a batch, ``(B, 3, H, W)``."""
     names = examples[0].levels
+    _require_one_size(examples)
     return {
         name: torch.stack([example.levels[name] for example in examples]) if name in names else None
         for name in _PICTURES
     }
+
+
+def _require_one_size(examples: Sequence[CutExample]) -> None:
+    """Buckets go by sizes that were measured before."""
+    sizes = {tuple(example.levels["source"].shape[1:]): example.sample_id for example in examples}
+    if len(sizes) > 1:
+        found = ", ".join(f"{width} x {height} ({name})" for (height, width), name in sizes.items())
+        raise DataError(
+            f"data.max_aspect: expected pictures of one bucket in a batch, got {found}: they have changed since they "
+            "were measured; remove the folder <data>-<split>-sizes-... beside the index (docs/datasets.md#buckets)"
+        )
 
 
 def _require_expressive(example: HasTexts, *, needs_expressive: bool) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.utils.data import DataLoader
 
+from mgie_lit.data.buckets import BucketTransform
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
 from mgie_lit.data.collate import CutDataset, EditCollator
-from mgie_lit.data.order import ShuffledOrder, order_of
-from mgie_lit.data.readers import EditDataset, require_expressive
+from mgie_lit.data.order import BucketedOrder, ShuffledOrder, batches_of, order_of
+from mgie_lit.data.readers import EditDataset, KnowsSizes, no_sizes, require_expressive
 from mgie_lit.data.windows import WindowedLoader
 from mgie_lit.data.workers import WatchedDataset
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.types import EditBatch, EditExample
 
+LOG = logging.getLogger(__name__)
+
+_Batch = TypeVar("_Batch", bound=Sequence[int])
 _SPREAD_WEIGHTS = (FSDPStrategy, ModelParallelStrategy)
 
 
@@ -95,19 +101,29 @@ class EditDataModule(lightning.LightningDataModule):
             step_size=self.batch_size * self.accumulation * world_size,
             overlapping=self.faults.overlapping_ranks,
         )
+        if isinstance(self.collator.transform, BucketTransform):
+            buckets = self._buckets(dataset)
+            self._order = BucketedOrder(self._order, buckets, self.batch_size)
+            if rank == 0:
+                _warn_about_rare(buckets, self.batch_size)
         if len(self._order) < self.batch_size:
+            alike = " of one bucket" if isinstance(self._order, BucketedOrder) else ""
             raise ConfigError(
-                f"data.batch_size: expected at most the {len(self._order)} training examples that each of {world_size} "
-                f"processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
+                f"data.batch_size: expected at most the {len(self._order)} training examples{alike} that each of "
+                f"{world_size} processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
             )
         self._order.resume_at(*self._next_epoch_if_over(*self._resume))
         window = 1 if self.faults.local_label_mean else self.accumulation
-        return self._loader(dataset, sampler=self._order, drop_last=True, window=window)
+        return self._loader(dataset, batch_size=self.batch_size, sampler=self._order, drop_last=True, window=window)
 
     def val_dataloader(self) -> DataLoader[EditExample]:
-        """This rank's share of the batches, in order and without padding."""
+        """This rank's share of the batches, without padding: in order, or as batches of one bucket are filled."""
         dataset = self.dataset("val")
-        return self._loader(dataset, sampler=self.share_of_batches(len(dataset), self.batch_size), drop_last=False)
+        if isinstance(self.collator.transform, BucketTransform):
+            batches = batches_of(self._buckets(dataset), self.batch_size, keep_incomplete=True)
+            return self._loader(dataset, batch_sampler=self._share_of([batch.tolist() for batch in batches]))
+        share = self.share_of_batches(len(dataset), self.batch_size)
+        return self._loader(dataset, batch_size=self.batch_size, sampler=share, drop_last=False)
 
     def share_of_batches(self, num_examples: int, batch_size: int) -> list[int]:
         """Which of the first examples this rank validates: whole batches, each the same as in one process.
@@ -122,10 +138,7 @@ class EditDataModule(lightning.LightningDataModule):
         """
         indices = range(num_examples)
         batches = [indices[first : first + batch_size] for first in range(0, num_examples, batch_size)]
-        if self.trainer is not None and not isinstance(self.trainer.strategy, _SPREAD_WEIGHTS):
-            mine = batches[self.trainer.global_rank :: self.trainer.world_size]
-            batches = mine if len(batches) >= self.trainer.world_size else batches
-        return [index for batch in batches for index in batch]
+        return [index for batch in self._share_of(batches) for index in batch]
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and position of the next example, and the examples of a batch, counted over all ranks."""
@@ -142,6 +155,20 @@ class EditDataModule(lightning.LightningDataModule):
         """Move a batch without waiting."""
         return batch.to(device)
 
+    def _share_of(self, batches: list[_Batch]) -> list[_Batch]:
+        """Those that this rank validates."""
+        if self.trainer is None or isinstance(self.trainer.strategy, _SPREAD_WEIGHTS):
+            return batches
+        mine = batches[self.trainer.global_rank :: self.trainer.world_size]
+        return mine if len(batches) >= self.trainer.world_size else batches
+
+    def _buckets(self, dataset: EditDataset) -> np.ndarray:
+        """Bucket of each example."""
+        assert isinstance(self.collator.transform, BucketTransform)
+        if not isinstance(dataset, KnowsSizes):
+            raise no_sizes(type(dataset).__name__)
+        return self.collator.transform.choose(dataset.source_sizes())
+
     def _next_epoch_if_over(self, epoch: int, position: int) -> tuple[int, int]:
         """Loader processes read ahead before the trainer names the next epoch, so it has to be known from the start."""
         assert self._order is not None
@@ -156,11 +183,22 @@ class EditDataModule(lightning.LightningDataModule):
             self.watched.append(examples)
         return WindowedLoader(
             examples,
-            batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=EncodedCollator(self.collator) if self.cache else self.collator.collect,
             finish=self.collator.finish,
             persistent_workers=self.num_workers > 0,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the process's own, epoch by epoch
             **kwargs,
+        )
+
+
+def _warn_about_rare(buckets: np.ndarray, batch_size: int) -> None:
+    """Name what is never trained on, as it does not fill a batch."""
+    counts = np.bincount(buckets)
+    rare = int(counts[counts < batch_size].sum())
+    if rare:
+        LOG.warning(
+            "data.max_aspect: %d of %d training examples are in buckets of fewer than data.batch_size=%d, so they are "
+            "not trained on; lower data.batch_size or data.max_aspect",
+            *(rare, len(buckets), batch_size),
         )

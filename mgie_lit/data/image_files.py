@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -15,6 +16,7 @@ from mgie_lit.errors import DataError
 
 MAX_PIXELS = 150_000_000  # larger images would take over 600 MB of memory while they are decoded
 _UPRIGHT = 1  # EXIF's number
+_LAST_UPRIGHT, _LAST_ORIENTATION = 4, 8  # from 5 on width and height are exchanged
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
@@ -62,6 +64,34 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, draft_size: in
         ) from error
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Width and height that :func:`open_image` would give, from the header alone where that is enough.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Pixels.
+
+    Raises:
+        DataError: The file is no image.
+    """
+    return header_size(path) or open_image(path).size
+
+
+def header_size(file: str | Path | IO[bytes]) -> tuple[int, int] | None:
+    """Width and height of the upright image; None where opening it will tell what is wrong."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as image:
+                # Pillow turns TIFF files by itself, and says their size as it will be.
+                is_upright = image.format == "TIFF" or _orientation(image) <= _LAST_UPRIGHT
+                return image.size if is_upright else (image.height, image.width)
+    except (*_DECODE_ERRORS, Image.DecompressionBombError, MemoryError):
+        return None
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: alpha on white, 16 and 32 bits scaled to 8, never clipped.
 
@@ -84,6 +114,15 @@ def upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image) if is_turned else image
     except _DECODE_ERRORS:
         return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's number; those that :func:`upright` would not follow count as none."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DECODE_ERRORS:
+        return 1
+    return value if value in range(1, _LAST_ORIENTATION + 1) else 1
 
 
 def _check_file(path: Path) -> None:

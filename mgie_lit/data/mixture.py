@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from mgie_lit.data.readers import SPLITS, KnowsExpressive
+from mgie_lit.data.readers import SPLITS, KnowsExpressive, KnowsSizes, no_sizes
 from mgie_lit.errors import ConfigError
 from mgie_lit.types import EditExample
 
@@ -110,6 +110,23 @@ class Mixture(Dataset[EditExample]):
                 total += count
                 ids += [self._name(part, name, 1) for name in names]
         return total, ids[:_NAMES_SHOWN]
+
+    def source_sizes(self) -> np.ndarray:
+        """Width and height of each example's source.
+
+        Returns:
+            ``(len, 2)`` int32, pixels.
+
+        Raises:
+            ConfigError: A part can not tell them.
+        """
+        sizes = np.empty((len(self), 2), np.int32)
+        for part, dataset in enumerate(self.datasets):
+            if not isinstance(dataset, KnowsSizes):
+                raise no_sizes(f"{self.names[part]} ({type(dataset).__name__})")
+            here = self._parts == part
+            sizes[here] = dataset.source_sizes()[self._turns[here] % len(dataset)]
+        return sizes
 
     def _place(self, index: int) -> tuple[int, int, int]:
         """Part, row in it, and how many times that row has come, from 1."""

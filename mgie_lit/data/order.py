@@ -42,6 +42,7 @@ class ShuffledOrder(Sampler[int]):
         self.world_size = world_size
         self.step_size = step_size
         self.overlapping = overlapping
+        self.dealt_together = 1  # examples in a row that one rank gets
         self.epoch = 0
         self._resume = (0, 0)
 
@@ -60,8 +61,7 @@ class ShuffledOrder(Sampler[int]):
 
     def __len__(self) -> int:
         """Examples of this rank in a whole epoch, also when the epoch is resumed in its middle."""
-        whole_steps = self.num_examples // self.step_size * self.step_size
-        return (whole_steps or self.num_examples) // self.world_size
+        return self._shares(self.num_examples // self.step_size * self.step_size or self.num_examples)
 
     def __iter__(self) -> Iterator[int]:
         """Indices of this rank that are left in the epoch."""
@@ -70,8 +70,12 @@ class ShuffledOrder(Sampler[int]):
             order = np.random.default_rng((self.seed, _OWN_ORDER, self.rank)).permutation(self.num_examples)[order]
         begin = self._resume[1] if self._resume[0] == self.epoch else 0
         left = order[begin : len(self) * self.world_size]
-        dealt = left[: len(left) // self.world_size * self.world_size]
-        return iter(dealt[self.rank :: self.world_size].tolist())
+        dealt = left[: self._shares(len(left)) * self.world_size].reshape(-1, self.dealt_together)
+        return iter(dealt[self.rank :: self.world_size].ravel().tolist())
+
+    def _shares(self, count: int) -> int:
+        """How many of ``count`` examples each rank gets."""
+        return count // (self.world_size * self.dealt_together) * self.dealt_together
 
 
 class BlockShuffledOrder(ShuffledOrder):
@@ -105,6 +109,67 @@ class BlockShuffledOrder(ShuffledOrder):
 
     def _block(self, start: int) -> np.ndarray:
         return np.arange(start, min(start + self.block_size, self.num_examples))
+
+
+class BucketedOrder(ShuffledOrder):
+    """Another order, made into batches whose examples are of one bucket; ranks get whole batches in turn.
+
+    A batch stands where the last of its examples stood, so that an order that stays in one part of the data goes on to
+    do so. What is left of a bucket at the end of an epoch and does not fill a batch is left out: other examples in
+    every epoch.
+
+    Args:
+        order: In which examples come.
+        buckets: Bucket of each example: ``(num_examples,)`` integers.
+        batch_size: Examples of a batch.
+    """
+
+    def __init__(self, order: ShuffledOrder, buckets: np.ndarray, batch_size: int) -> None:
+        super().__init__(
+            order.num_examples,
+            seed=order.seed,
+            rank=order.rank,
+            world_size=order.world_size,
+            step_size=order.step_size,
+        )
+        self.order = order
+        self.buckets = buckets
+        self.dealt_together = batch_size
+        self._whole = int((np.bincount(buckets) // batch_size).sum()) * batch_size
+
+    def permutation(self) -> np.ndarray:
+        """All indices of whole batches in the order of this epoch, before they are dealt out: ``(n,)`` int64."""
+        self.order.set_epoch(self.epoch)
+        indices = self.order.permutation()
+        batches = batches_of(self.buckets[indices], self.dealt_together, keep_incomplete=False)
+        places: np.ndarray = np.concatenate([np.empty(0, np.int64), *batches])
+        return np.take(indices, places)
+
+    def __len__(self) -> int:
+        """Examples of this rank in a whole epoch, also when the epoch is resumed in its middle."""
+        return self._shares(self._whole // self.step_size * self.step_size or self._whole)
+
+
+def batches_of(buckets: np.ndarray, batch_size: int, *, keep_incomplete: bool) -> list[np.ndarray]:
+    """Places of a sequence as batches of one bucket each, in the order in which they are filled.
+
+    Args:
+        buckets: Of each place: ``(n,)`` integers.
+        batch_size: Places of a batch.
+        keep_incomplete: Whether what is left of a bucket is a smaller batch.
+
+    Returns:
+        ``(batch_size,)`` int64 each; a place is in at most one.
+
+    >>> [batch.tolist() for batch in batches_of(np.array([0, 1, 0, 1, 1]), 2, keep_incomplete=True)]
+    [[0, 2], [1, 3], [4]]
+    """
+    batches: list[np.ndarray] = []
+    for bucket in np.unique(buckets):
+        places = np.flatnonzero(buckets == bucket)
+        batches += [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
+    whole = [batch for batch in batches if keep_incomplete or len(batch) == batch_size]
+    return sorted(whole, key=lambda batch: int(batch[-1]))
 
 
 @runtime_checkable

@@ -58,35 +58,13 @@ class PairTransform:
         Raises:
             ValueError: ``offset`` lies outside [0, 1].
         """
-        if not all(0.0 <= part <= 1.0 for part in offset):
-            raise ValueError(f"offset: expected two numbers in [0, 1], got {offset}; 0.5 is the centre")
-        size = self._scaled_size(*example.source.size)
-        return replace(
-            example,
-            source=self._cut(self._resize(example.source, size), offset, flip),
-            target=None if example.target is None else self._cut(self._resize(example.target, size), offset, flip),
-            mask=None if example.mask is None else self._cut(_resize_mask(example.mask, size), offset, flip),
-        )
+        size = (self.resolution, self.resolution)
+        return cut_pair(example, size, offset=offset, flip=flip, resampler=self.resampler)
 
     def views(self, example: EditExample) -> tuple[EditExample, Image.Image]:
         """The example cut in its middle, and what the MLLM sees of the source: the same square."""
         cut = self(example)
         return cut, cut.source
-
-    def _resize(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
-        return resize(image, size, resampler=self.resampler)
-
-    def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels after the shorter side became ``resolution``."""
-        scale = self.resolution / min(width, height)
-        return max(self.resolution, round(width * scale)), max(self.resolution, round(height * scale))
-
-    def _cut(self, image: Image.Image, offset: tuple[float, float], flip: bool) -> Image.Image:
-        left = round((image.width - self.resolution) * offset[0])
-        top = round((image.height - self.resolution) * offset[1])
-        if image.size != (self.resolution, self.resolution):
-            image = image.crop((left, top, left + self.resolution, top + self.resolution))
-        return ImageOps.mirror(image) if flip else image
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +98,58 @@ class TwoStepTransform:
             mask=None if example.mask is None else _middle_square(example.mask, PILLOW),
         )
         return PairTransform(self.resolution, self.resampler)(squares), squares.source
+
+
+def cut_pair(
+    example: EditExample,
+    size: tuple[int, int],
+    *,
+    offset: tuple[float, float] = (0.5, 0.5),
+    flip: bool = False,
+    resampler: str = PILLOW,
+) -> EditExample:
+    """The example with all its images scaled until they cover ``size`` (bicubic), and cut alike.
+
+    Args:
+        example: Images of any size; a target or mask of another size than the source is laid over the source first.
+        size: Width and height in pixels.
+        offset: Place of the cut along width and height, each in [0, 1].
+        flip: Mirror left and right.
+        resampler: One of ``mgie_lit.data.resampling.RESAMPLERS``.
+
+    Returns:
+        A new example; images that have the size already come back untouched.
+
+    Raises:
+        ValueError: ``offset`` lies outside [0, 1].
+    """
+    if not all(0.0 <= part <= 1.0 for part in offset):
+        raise ValueError(f"offset: expected two numbers in [0, 1], got {offset}; 0.5 is the centre")
+    scaled = _covering_size(example.source.size, size)
+
+    def cut(image: Image.Image) -> Image.Image:
+        return _cut(resize(image, scaled, resampler=resampler), size, offset, flip)
+
+    return replace(
+        example,
+        source=cut(example.source),
+        target=None if example.target is None else cut(example.target),
+        mask=None if example.mask is None else _cut(_resize_mask(example.mask, scaled), size, offset, flip),
+    )
+
+
+def _covering_size(size: tuple[int, int], least: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of the same shape that is at least ``least``, in whole pixels."""
+    scale = max(least[0] / size[0], least[1] / size[1])
+    return max(least[0], round(size[0] * scale)), max(least[1], round(size[1] * scale))
+
+
+def _cut(image: Image.Image, size: tuple[int, int], offset: tuple[float, float], flip: bool) -> Image.Image:
+    left = round((image.width - size[0]) * offset[0])
+    top = round((image.height - size[1]) * offset[1])
+    if image.size != size:
+        image = image.crop((left, top, left + size[0], top + size[1]))
+    return ImageOps.mirror(image) if flip else image
 
 
 def _middle_square(image: Image.Image, resampler: str) -> Image.Image:

@@ -94,6 +94,11 @@ class Item:
     missing: tuple[str, ...] = ()  # kinds to encode
     pixels: dict[str, Tensor] = field(default_factory=dict)  # fields of EditBatch, without the axis of the batch
 
+    @property
+    def shape(self) -> str:
+        """Equal for items that can be encoded together."""
+        return str({name: tuple(value.shape) for name, value in self.pixels.items()})
+
 
 class _Opened(Dataset[Item]):
     """Examples, opened only where something may be missing; runs in loader processes."""
@@ -132,15 +137,17 @@ class _Shards:
     def __init__(self, samples: SampleTable, stores: Mapping[str, ValueStore], shard_size: int) -> None:
         self._samples, self._stores, self._shard_size = samples, stores, shard_size
         self._rows: list[Sample] = []
-        self._keys: dict[str, list[bytes]] = {kind: [] for kind in stores}
-        self._values: dict[str, list[dict[str, Tensor]]] = {kind: [] for kind in stores}
+        # By kind and by shape: a file holds tensors of one shape.
+        self._values: dict[str, dict[str, list[tuple[list[bytes], dict[str, Tensor]]]]] = {kind: {} for kind in stores}
+        self._keys: dict[str, set[bytes]] = {kind: set() for kind in stores}
 
     def holds(self, kind: str, key: bytes) -> bool:
         return key in self._stores[kind] or key in self._keys[kind]
 
     def add_values(self, kind: str, keys: list[bytes], values: dict[str, Tensor]) -> None:
-        self._keys[kind] += keys
-        self._values[kind].append(values)
+        self._keys[kind] |= set(keys)
+        shape = str([tuple(value.shape[1:]) for value in values.values()])
+        self._values[kind].setdefault(shape, []).append((keys, values))
 
     def add_samples(self, samples: list[Sample]) -> None:
         self._rows += samples
@@ -148,11 +155,12 @@ class _Shards:
             self.flush()
 
     def flush(self) -> None:
-        for kind, parts in self._values.items():
-            if parts:
-                values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-                self._stores[kind].append(self._keys[kind], values)
-            self._keys[kind], self._values[kind] = [], []
+        for kind, by_shape in self._values.items():
+            for parts in by_shape.values():
+                keys = [key for keys, _ in parts for key in keys]
+                values = {name: torch.cat([part[name] for _, part in parts]) for name in parts[0][1]}
+                self._stores[kind].append(keys, values)
+            self._keys[kind], self._values[kind] = set(), {}
         if self._rows:
             self._samples.append(self._rows)
             self._rows = []
@@ -219,10 +227,13 @@ def _encode_batch(
     counts: dict[str, int] = {}
     for kind in stores:
         new = {item.sample.keys[kind]: item for item in items if item.sample is not None and kind in item.missing}
-        new = {key: item for key, item in new.items() if not shards.holds(kind, key)}
-        if new:
-            shards.add_values(kind, list(new), encoder.encode(kind, list(new.values())))
-            counts[kind] = len(new)
+        by_shape: dict[str, dict[bytes, Item]] = {}
+        for key, item in new.items():
+            if not shards.holds(kind, key):
+                by_shape.setdefault(item.shape, {})[key] = item
+        for alike in by_shape.values():
+            shards.add_values(kind, list(alike), encoder.encode(kind, list(alike.values())))
+            counts[kind] = counts.get(kind, 0) + len(alike)
     shards.add_samples([item.sample for item in items if item.sample is not None])
     return counts
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder, order_of
+from mgie_lit.data.order import BlockShuffledOrder, BucketedOrder, ShuffledOrder, batches_of, order_of
 
 
 def whole(order: ShuffledOrder, epoch: int) -> list[int]:
@@ -111,3 +112,65 @@ def test_readers_choose() -> None:
     assert list(order_of(reader, 48, seed=0)) == list(blocks(48))
     reader.blocks = None
     assert list(order_of(reader, 48, seed=0)) == list(order_of([], 48, seed=0)) == list(ShuffledOrder(48, seed=0))
+
+
+def bucketed(buckets: list[int], batch_size: int, rank: int = 0, world_size: int = 1, **kwargs: int) -> BucketedOrder:
+    order = ShuffledOrder(len(buckets), **{"seed": 0} | kwargs, rank=rank, world_size=world_size)
+    return BucketedOrder(order, np.array(buckets), batch_size)
+
+
+BUCKETS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+
+
+@given(buckets=BUCKETS, batch_size=st.integers(1, 5), epoch=st.integers(0, 2))
+def test_batches_are_of_one_bucket_and_leave_out_less_than_one_of_each(
+    buckets: list[int], batch_size: int, epoch: int
+) -> None:
+    order = bucketed(buckets, batch_size)
+    indices = whole(order, epoch)
+    assert len(order) == len(indices) == len(set(indices))
+    for first in range(0, len(indices), batch_size):
+        assert len({buckets[index] for index in indices[first : first + batch_size]}) == 1
+    left = [buckets.count(bucket) - sum(buckets[index] == bucket for index in indices) for bucket in set(buckets)]
+    assert all(0 <= count < batch_size for count in left)
+
+
+@given(buckets=BUCKETS, batch_size=st.integers(1, 4), world_size=st.integers(1, 3), share=st.floats(0, 1))
+def test_ranks_take_whole_batches_in_turn_and_resume_between_them(
+    buckets: list[int], batch_size: int, world_size: int, share: float
+) -> None:
+    shares = [whole(bucketed(buckets, batch_size, rank, world_size), 1) for rank in range(world_size)]
+    together = np.array(shares).reshape(world_size, -1, batch_size).swapaxes(0, 1).ravel().tolist()
+    alone = whole(bucketed(buckets, batch_size), 1)
+    assert together == alone[: len(together)]
+    assert len(alone) - len(together) < batch_size * world_size
+    assert {len(share) for share in shares} == {len(bucketed(buckets, batch_size, 0, world_size))}
+    done = int(share * (len(shares[0]) // batch_size)) * batch_size
+    for rank, full in enumerate(shares):
+        order = bucketed(buckets, batch_size, rank, world_size)
+        order.resume_at(1, done * world_size)
+        assert list(order) == full[done:]
+
+
+def test_bucketed_epochs_differ_and_leave_out_others() -> None:
+    buckets = [0] * 10 + [1] * 11
+    left = {frozenset(range(21)) - frozenset(whole(bucketed(buckets, 4), epoch)) for epoch in range(6)}
+    assert {len(names) for names in left} == {5}
+    assert len(left) > 3
+    assert whole(bucketed(buckets, 4), 0) != whole(bucketed(buckets, 4), 1) != whole(bucketed(buckets, 4, seed=1), 1)
+
+
+def test_bucketed_blocks_stay_together() -> None:
+    """Batches of both buckets come out of one window of the data before the next one begins."""
+    buckets = np.arange(48) % 2
+    order = BucketedOrder(blocks(48), buckets, 3)
+    indices = whole(order, 0)
+    windows = [sorted({index // 4 for index in whole(blocks(48), 0)[first : first + 12]}) for first in range(0, 48, 12)]
+    assert [sorted({index // 4 for index in indices[first : first + 12]}) for first in range(0, 48, 12)] == windows
+
+
+def test_incomplete_batches_are_kept_on_request() -> None:
+    batches = batches_of(np.array([0, 1, 1, 0, 0]), 2, keep_incomplete=True)
+    assert [batch.tolist() for batch in batches] == [[1, 2], [0, 3], [4]]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(5))
+    assert len(batches_of(np.array([0, 1, 1, 0, 0]), 2, keep_incomplete=False)) == 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mgie_lit.data.buckets import BucketTransform
 from mgie_lit.data.resampling import PILLOW
 from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 from mgie_lit.errors import ConfigError
@@ -126,7 +127,7 @@ def canonical_precision(precision: str | int) -> str:
 
 
 def _facts(part: nn.Module, config: dict[str, Any], collator: EditCollator, precision: str | int) -> dict[str, str]:
-    if not isinstance(collator.transform, PairTransform | TwoStepTransform):
+    if not isinstance(collator.transform, PairTransform | TwoStepTransform | BucketTransform):
         raise ConfigError(
             f"data.cache: expected a fixed geometry, got {type(collator.transform).__name__}, which may draw another "
             "cut every time; train without the cache or without random crops"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from mgie_lit.types import EditExample
 
 SPLITS = ("train", "val", "test")
@@ -38,6 +40,15 @@ class KnowsExpressive(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsSizes(Protocol):
+    """A reader that can tell the sizes of its pictures without decoding them."""
+
+    def source_sizes(self) -> np.ndarray:
+        """``(len, 2)`` integers: width and height in pixels of each example's source."""
+        ...
+
+
 def has_expressive(dataset: EditDataset) -> bool:
     """Whether every example has an expressive instruction; readers that do not know are taken at their word."""
     return not isinstance(dataset, KnowsExpressive) or dataset.missing_expressive()[0] == 0
@@ -61,6 +72,13 @@ def require_expressive(dataset: EditDataset, split: str) -> None:
         f"data.expressive: expected an expressive instruction for each of the {len(dataset)} {split} examples, "
         f"but {what}; make them with `mgie prepare expressive` and give its file as data.expressive=<file>, or train "
         "on the raw words with data.expressive=instruction"
+    )
+
+
+def no_sizes(what: str) -> ConfigError:
+    """The error of a reader that does not know sizes."""
+    return ConfigError(
+        f"data.max_aspect: expected data that know the sizes of their pictures, got {what}; use data.max_aspect=null"
     )
 
 

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
-from mgie_lit.data.image_files import open_image
+from mgie_lit.data.image_files import image_size, open_image
 from mgie_lit.data.readers import SPLITS, listing
 from mgie_lit.data.readers.columns import Columns, is_hub, open_columns
 from mgie_lit.data.readers.exclusions import check_on_error, find_bad, read_exclusions, report_bad
 from mgie_lit.data.readers.expressive import RAW_WORDS, load_expressive
-from mgie_lit.data.readers.index import MappedTable, is_undivided, split_range
+from mgie_lit.data.readers.index import MappedTable, index_folder, is_undivided, split_range
 from mgie_lit.data.readers.masks import open_mask
 from mgie_lit.data.readers.rows import row_at
+from mgie_lit.data.readers.sizes import sizes_folder, stored_sizes
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.types import EditExample
 
@@ -123,6 +124,11 @@ class FileReader(Dataset[EditExample]):
         target = None if row.target is None else open_image(self.image_dir / row.target)
         return source, target, None if row.mask is None else open_mask(self.image_dir / row.mask, source.size)
 
+    def source_size(self, row: Row) -> tuple[int, int]:
+        """Width and height in pixels of a row's source, from the header alone where it lies in a file of its own."""
+        path = self.image_dir / row.source
+        return image_size(path) if path.suffix and path.is_file() else self.open_images(row)[0].size
+
     def complete(self, row: Row) -> Row:
         """The row as it comes out of the table with what the table leaves out; here it leaves out nothing."""
         return row
@@ -171,6 +177,26 @@ class FileReader(Dataset[EditExample]):
         files = tuple(self.image_dir / name for name in (row.source, row.target) if name is not None)
         return files if all(file.is_file() for file in files) else ()
 
+    def source_sizes(self) -> np.ndarray:
+        """Width and height of each example's source: measured at the first time, kept beside the index.
+
+        Returns:
+            ``(len, 2)`` int32, pixels.
+
+        Raises:
+            DataError: A source can not be opened; the message gives id, row and path.
+        """
+        rows = split_range(self._rows.table, self.split)
+        table = self._rows.table.slice(rows.start, len(rows))
+        folder = sizes_folder(index_folder(self.root, self.index_dir), f"{self.name}-{self.split}", table)
+        return stored_sizes(
+            folder,
+            np.asarray(self._positions) - rows.start,
+            len(rows),
+            lambda place: self._measured(rows.start + place),
+            self.name,
+        )
+
     def __getitem__(self, index: int) -> EditExample:
         """Open the example at ``index``.
 
@@ -209,6 +235,13 @@ class FileReader(Dataset[EditExample]):
             session_id=row.session_id,
             attributes=dict(row.attributes),
         )
+
+    def _measured(self, position: int) -> tuple[int, int]:
+        row = self._row_at(position)
+        try:
+            return self.source_size(row)
+        except DataError as error:
+            raise DataError(f"{row.sample_id} ({row.origin}): {error}") from error
 
     def _row_at(self, position: int) -> Row:
         return self.complete(row_at(self._rows.table, position))

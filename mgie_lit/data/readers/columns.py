@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mgie_lit.data.readers.encoded_images import decode_image, decode_mask
+from mgie_lit.data.readers.encoded_images import decode_image, decode_mask, encoded_size
 from mgie_lit.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ class Columns:
     def image(self, position: int, name: str) -> Image.Image:
         """RGB image in a column."""
         return decode_image(*self._encoded(position, name))
+
+    def size(self, position: int, name: str) -> tuple[int, int]:
+        """Width and height in pixels of an image in a column, from its header."""
+        return encoded_size(*self._encoded(position, name))
 
     def mask(self, position: int, name: str, size: tuple[int, int]) -> Image.Image:
         """Mask in a column, at the source's size."""

@@ -11,7 +11,7 @@ import zlib
 
 from PIL import Image, UnidentifiedImageError
 
-from mgie_lit.data.image_files import MAX_PIXELS, to_rgb, upright
+from mgie_lit.data.image_files import MAX_PIXELS, header_size, to_rgb, upright
 from mgie_lit.data.readers.masks import mask_of
 from mgie_lit.errors import DataError
 
@@ -32,6 +32,22 @@ def decode_image(data: bytes, where: str) -> Image.Image:
         DataError: It is empty, no image, damaged or too large.
     """
     return to_rgb(upright(_load(data, where)))
+
+
+def encoded_size(data: bytes, where: str) -> tuple[int, int]:
+    """Width and height that :func:`decode_image` would give, from the header alone where that is enough.
+
+    Args:
+        data: A whole image file.
+        where: Where it comes from, for messages.
+
+    Returns:
+        Pixels.
+
+    Raises:
+        DataError: It is no image.
+    """
+    return header_size(io.BytesIO(data)) or decode_image(data, where).size
 
 
 def decode_mask(data: bytes, size: tuple[int, int], where: str) -> Image.Image:

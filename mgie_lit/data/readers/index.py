@@ -101,7 +101,7 @@ def stored(make_parts: Callable[[], Sequence[Part]], path: Path, *, option: str,
         DataError: Two rows share an id, an id is unsafe, or the annotations can not be read.
     """
     if not path.exists():
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with _locked(path.with_suffix(".lock"), what):
             if not path.exists():  # another process may have built it meanwhile
                 _build(make_parts(), path, option, what)
@@ -135,7 +135,32 @@ def index_path(name: str, key: str, root: Path, index_dir: str | Path | None) ->
     file = f"{name}-{digest[:16]}.arrow"
     if index_dir is None and (made := root.resolve() / FOLDER / file).is_file():
         return made  # by somebody who may write there
-    return _index_folder(root, index_dir) / file
+    return index_folder(root, index_dir) / file
+
+
+def index_folder(root: Path, index_dir: str | Path | None) -> Path:
+    """Folder of what is kept for a data set.
+
+    Args:
+        root: Folder of the data.
+        index_dir: What the user chose; None = beside the data, or in the user's cache if nothing can be written there.
+
+    Returns:
+        A path that belongs to this root alone.
+
+    Raises:
+        DataError: ``index_dir`` is a file.
+    """
+    root = root.resolve() if root.is_dir() else root  # a name on the hub is no folder
+    if index_dir is None and root.is_dir() and _is_writable(root):
+        return root / FOLDER
+    own = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    folder = CACHE.expanduser() if index_dir is None else Path(index_dir).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"data.index_dir: expected a folder, got the file {folder}; name another one")
+    if index_dir is None and root.is_dir():
+        LOG.info("%s can not be written; its index goes into %s (or choose data.index_dir)", root, folder / own)
+    return folder / own
 
 
 def writable_place(path: Path) -> Path:
@@ -143,8 +168,18 @@ def writable_place(path: Path) -> Path:
     if path.exists() or _is_writable(path.parent):
         return path
     place = CACHE.expanduser() / f"beside-{hashlib.sha256(str(path.parent.resolve()).encode()).hexdigest()[:8]}"
-    _make_folder(place)
+    make_folder(place)
     return place / path.name
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for what is kept of a data set, or say that it can not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"data.index_dir: expected a folder that can be written, got {folder} ({error.strerror}); name another one"
+        ) from error
 
 
 def write_table(batches: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
@@ -206,28 +241,6 @@ def _locked(path: Path, what: str) -> FileLock:
         return lock
     lock.release()
     return lock
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"data.index_dir: expected a folder that can be written, got {folder} ({error.strerror}); name another one"
-        ) from error
-
-
-def _index_folder(root: Path, index_dir: str | Path | None) -> Path:
-    root = root.resolve() if root.is_dir() else root  # a name on the hub is no folder
-    if index_dir is None and root.is_dir() and _is_writable(root):
-        return root / FOLDER
-    own = f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
-    folder = CACHE.expanduser() if index_dir is None else Path(index_dir).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"data.index_dir: expected a folder, got the file {folder}; name another one")
-    if index_dir is None and root.is_dir():
-        LOG.info("%s can not be written; its index goes into %s (or choose data.index_dir)", root, folder / own)
-    return folder / own
 
 
 def _is_writable(folder: Path) -> bool:

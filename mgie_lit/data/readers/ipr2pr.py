@@ -103,6 +103,12 @@ class IPr2Pr(FileReader):
             return *open_pair(self._held, self.root / TSV, int(row.source)), None
         return super().open_images(row)
 
+    def source_size(self, row: Row) -> tuple[int, int]:
+        """Width and height in pixels of a row's source."""
+        if self._columns is not None:
+            return self._columns.size(int(row.source), "source")
+        return super().source_size(row)
+
     def _layout(self) -> _Layout:
         if (self.root / PICKLE).is_file():
             return _packed_layout(self.root)

@@ -139,6 +139,12 @@ class MagicBrush(FileReader):
         mask = None if row.mask is None else columns.mask(int(row.mask), "mask", source.size)
         return source, None if row.target is None else columns.image(int(row.target), "target"), mask
 
+    def source_size(self, row: Row) -> tuple[int, int]:
+        """Width and height in pixels of a row's source."""
+        if not self._columns:
+            return super().source_size(row)
+        return self._columns[self.split].size(int(row.source), "source")
+
     def _folder_rows(self, file: Path) -> Iterator[Row]:
         sessions = read_json(file)
         if not isinstance(sessions, dict):

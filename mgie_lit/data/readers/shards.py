@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgie_lit.data.readers.annotations import no_layout, read_json
 from mgie_lit.data.readers.base import FileReader
-from mgie_lit.data.readers.encoded_images import decode_image, decode_mask
+from mgie_lit.data.readers.encoded_images import decode_image, decode_mask, encoded_size
 from mgie_lit.data.readers.held_files import HeldFiles
 from mgie_lit.data.readers.index import MappedTable
 from mgie_lit.errors import ConfigError, DataError
@@ -115,6 +115,10 @@ class Shards(FileReader):
             return source, target, None
         data, where = self._read(row.mask)
         return source, target, decode_mask(data, source.size, where)
+
+    def source_size(self, row: Row) -> tuple[int, int]:
+        """Width and height in pixels of a row's source, from its header."""
+        return encoded_size(*self._read(row.source))
 
     def _read(self, place: str) -> tuple[bytes, str]:
         """Bytes of a member, and where they are, for messages."""
