@@ -21,8 +21,8 @@ from mgie_lit.vocabulary import IGNORE_INDEX
 if TYPE_CHECKING:
     from transformers.image_processing_utils import BaseImageProcessor
 
-    from mgie_lit.data.readers import EditDataset
     from mgie_lit.data.buckets import BucketTransform
+    from mgie_lit.data.readers import EditDataset
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 
 _PICTURES = ("source", "target", "mllm_pixels")  # fields of EditBatch

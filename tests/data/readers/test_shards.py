@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mgie_lit.data.datamodule import EditDataModule
-from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder, order_of
+from mgie_lit.data.order import BlockShuffledOrder, ShuffledOrder
 from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.data.readers.shards import MANIFEST, Shards
 from mgie_lit.errors import ConfigError, DataError
