@@ -75,7 +75,7 @@ def make_data(
         cache=cache,
         **{"num_examples": {"train": None, "val": 7}, "batch_size": BATCH_SIZE, "seed": 5} | changes,
     )
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=None)  # type: ignore[assignment]
     return data
 
 

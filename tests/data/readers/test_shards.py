@@ -42,7 +42,7 @@ def make_data(guide: MLLMGuide, folder: Path, rank: int, world_size: int, num_wo
         num_workers=num_workers,
         seed=5,
     )
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, strategy=None)  # type: ignore[assignment]
     return data
 
 
