@@ -82,6 +82,8 @@ class Training:
         Raises:
             MGIEError: A part can not be built or the checkpoint does not fit.
         """
+        from mgie_lit.training.callbacks.random_state import seed_random_state  # brings Lightning
+
         _silence_known_warnings()
         step = checkpoint_step(self.checkpoint)
         editor = build_editor(self.config)
@@ -94,6 +96,7 @@ class Training:
         trainer = build_trainer(self.config, step, wandb_id=wandb_id)
         if record is not None:
             record()
+        seed_random_state(self.config.seed, trainer.global_rank)
         with machine_faults_explained(self.config, datamodule):
             trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
         if trainer.global_step == step:

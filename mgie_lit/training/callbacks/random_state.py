@@ -68,6 +68,19 @@ class RandomStates(lightning.Callback):
             self._pending = None
 
 
+def seed_random_state(seed: int, rank: int) -> None:
+    """Begin all generators of a process at a place of its own.
+
+    Args:
+        seed: Of the run.
+        rank: Of the process.
+    """
+    words = [int(word) for word in np.random.SeedSequence((seed, rank)).generate_state(3)]
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
+
+
 def capture_random_state() -> dict[str, Any]:
     """States of this process's generators in plain lists, numbers and tensors."""
     version, words, gauss = random.getstate()
