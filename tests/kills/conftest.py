@@ -199,3 +199,8 @@ def assert_same_run(straight: Path, resumed: Path) -> None:
 @pytest.fixture(name="assert_same_run")
 def _assert_same_run() -> Callable[[Path, Path], None]:
     return assert_same_run
+
+
+@pytest.fixture(name="read_rows")
+def _read_rows() -> Callable[[Path], list[dict[str, str]]]:
+    return read_rows

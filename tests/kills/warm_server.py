@@ -8,7 +8,7 @@ Reads a request a line and answers each with a line, both JSON:
 A fork is a session of its own; its ranks and loaders are found by that. With ``stop`` the process of that rank kills
 itself by SIGKILL at an event: the n-th ``file`` that is opened, renamed or removed in the run's directory, the n-th
 ``chunk`` written to a checkpoint, the n-th ``row`` of the table, half of it written, the n-th ``batch`` of training,
-the n-th beginning or end of a ``validation``.
+the n-th beginning or end of a ``validation``. ``"by": "error"`` raises instead, ``"by": "exit"`` leaves with status 0.
 """
 
 from __future__ import annotations
@@ -28,18 +28,6 @@ import torch
 from lightning.pytorch.loops.evaluation_loop import _EvaluationLoop
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-import mgie_lit.cli.hydra_app
-import mgie_lit.config.interrupted
-import mgie_lit.config.run
-import mgie_lit.data.datamodule
-import mgie_lit.training.callbacks.checkpoint
-import mgie_lit.training.callbacks.ema
-import mgie_lit.training.callbacks.evaluate
-import mgie_lit.training.callbacks.non_finite
-import mgie_lit.training.callbacks.progress
-import mgie_lit.training.callbacks.random_state
-import mgie_lit.training.callbacks.same_config
-import mgie_lit.training.callbacks.speed
 from mgie_lit.checkpoints.integrity import _HashingFile
 from mgie_lit.cli import launch, rank
 from mgie_lit.cli.main import main
@@ -115,7 +103,14 @@ class Stop:
             self.is_busy = True
             if before_end is not None:
                 before_end()
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._end(self.spec.get("by", "kill"))
+
+    def _end(self, how: str) -> None:
+        if how == "error":
+            raise RuntimeError("made to fail here")
+        if how == "exit":
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def write(self) -> None:
         self.is_busy = True
