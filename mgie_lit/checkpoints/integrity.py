@@ -54,26 +54,22 @@ def is_whole(path: Path) -> bool:
     recorded = digest_path(path)
     if not recorded.is_file():
         return _has_its_check_sums(path)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return recorded.read_text(encoding="utf-8").split()[:1] == [digest.hexdigest()]
+    return recorded.read_text(encoding="utf-8").split()[:1] == [_digest_of(path)]
+
+
+def add_digest(path: Path) -> None:
+    """Record the hash of a checkpoint whose writer was killed before it did.
+
+    Args:
+        path: Of a checkpoint that is whole.
+    """
+    if not digest_path(path).is_file():
+        _write_digest(path, _digest_of(path))
 
 
 def digest_path(path: Path) -> Path:
     """Where the hash of a checkpoint is kept."""
     return path.with_name(path.name + DIGEST_SUFFIX)
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove what was being written when a process was killed; nobody else may be writing there.
-
-    Args:
-        folder: Of checkpoints.
-    """
-    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
 
 
 def _put(temporary: Path, path: Path, digest: str) -> None:
@@ -92,6 +88,14 @@ def _has_its_check_sums(path: Path) -> bool:
             return archive.testzip() is None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError):
         return False
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _write_digest(path: Path, digest: str) -> None:

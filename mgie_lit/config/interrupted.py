@@ -10,9 +10,20 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from mgie_lit.checkpoints.integrity import TEMPORARY_SUFFIX
+from mgie_lit.checkpoints.runs import CHECKPOINT_DIR
 from mgie_lit.config.runs import PROCESSES_PREFIX
 from mgie_lit.training.csv_logger import FILE_NAME, read_table
 from mgie_lit.training.owed import Owed
+
+_DRAFTS = (
+    "images/.*.png",
+    ".config-*",
+    ".overrides-*",
+    ".versions-*",
+    "*.tmp",
+    f"{CHECKPOINT_DIR}/*{TEMPORARY_SUFFIX}",
+)
 
 
 def is_over(config: DictConfig, checkpoint: Mapping[str, Any]) -> bool:
@@ -39,7 +50,14 @@ def last_values(run_dir: Path) -> dict[str, float]:
 
 
 def clear_leftovers(run_dir: Path) -> None:
-    """Remove what the processes of a training that was killed told each other; its lock is held by this process."""
+    """Remove half-written files of a training that was killed, and what its processes told each other.
+
+    Args:
+        run_dir: Locked by this process, so that nobody is writing there.
+    """
+    for pattern in _DRAFTS:
+        for draft in run_dir.glob(pattern):
+            draft.unlink(missing_ok=True)
     for folder in run_dir.glob(f"{PROCESSES_PREFIX}*"):
         if folder.name != f"{PROCESSES_PREFIX}{os.getpid()}":
             shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Self, SupportsFloat
 
 from omegaconf import DictConfig, OmegaConf
 
+from mgie_lit.checkpoints.integrity import add_digest
 from mgie_lit.checkpoints.runs import WANDB_KEY, checkpoint_step, find_checkpoint, has_checkpoints, load_checkpoint
 from mgie_lit.config.build import (
     build_datamodule,
@@ -131,7 +132,10 @@ def train(config: DictConfig, launch: Launch | None = None, *, apart: bool = Fal
 
 
 def _train_anew(training: Training, launch: Launch | None, apart: bool) -> float | None:
+    from mgie_lit.config.interrupted import clear_leftovers  # brings Lightning
+
     check_free(training.run_dir)
+    clear_leftovers(training.run_dir)
 
     def record() -> None:
         write_run_files(training.run_dir, training.config, current_overrides())
@@ -151,6 +155,8 @@ def _go_on(config: DictConfig, launch: Launch | None, apart: bool) -> float | No
     run_dir = Path(config.paths.run_dir)
     training = Training(config, find_checkpoint(run_dir) if has_checkpoints(run_dir) else None)
     clear_leftovers(run_dir)
+    if training.checkpoint is not None:
+        add_digest(training.checkpoint)
     if training.checkpoint is not None and is_over(config, load_checkpoint(training.checkpoint)):
         LOG.info(_OVER, run_dir, checkpoint_step(training.checkpoint))
         return _optimized_value(last_values(run_dir), config.optimized_metric)

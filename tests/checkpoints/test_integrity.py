@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mgie_lit.checkpoints import integrity
-from mgie_lit.checkpoints.integrity import is_whole, write_checked
+from mgie_lit.checkpoints.integrity import add_digest, is_whole, write_checked
 from mgie_lit.checkpoints.runs import find_checkpoint
 from mgie_lit.errors import CheckpointError
 
@@ -34,11 +34,41 @@ def test_any_change_is_seen(spoil: Callable[[bytes], bytes], tmp_path: Path) -> 
     assert not is_whole(path)
 
 
-def test_a_file_without_a_hash_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoil", [lambda data: data[:-9], lambda data: data.replace(b"\x00\x00\x80\x3f", b"xxxx", 1)])
+def test_a_file_without_a_hash_is_checked_by_the_sums_inside(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     torch.save(CONTENT, path)
     assert is_whole(path)
     assert not is_whole(tmp_path / "b.ckpt")
+    path.write_bytes(spoil(path.read_bytes()))
+    assert not is_whole(path)
+
+
+def test_a_missing_hash_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    write_checked(CONTENT, path)
+    digest = path.with_name("a.ckpt.sha256")
+    written = digest.read_text()
+    digest.unlink()
+    add_digest(path)
+    assert digest.read_text() == written
+
+
+@pytest.mark.parametrize("moment", ["replace", "_write_digest"])
+def test_written_over_and_stopped_in_between(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of that name was there: whatever lies there then is whole and known to be."""
+    path = tmp_path / "a.ckpt"
+    write_checked(CONTENT, path)
+
+    def stop(*_: Any) -> None:  # noqa: ANN401
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path if moment == "replace" else integrity, moment, stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_checked({**CONTENT, "global_step": 8}, path)
+    monkeypatch.undo()
+    assert is_whole(path)
+    assert torch.load(path, weights_only=True)["global_step"] == (7 if moment == "replace" else 8)
 
 
 @pytest.mark.faults

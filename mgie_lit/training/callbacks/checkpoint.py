@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from mgie_lit.checkpoints.integrity import remove_unfinished
 from mgie_lit.training.csv_logger import CSVLogger
 from mgie_lit.training.owed import OWED_KEY, Owed, settle
 from mgie_lit.training.termination import TERMINATED, Termination
@@ -34,8 +32,6 @@ class StepCheckpoint(ModelCheckpoint):
     def on_resume(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Do what the interrupted run still owed to the step of its checkpoint."""
         self._last_global_step_saved = trainer.global_step
-        if trainer.is_global_zero and self.dirpath is not None:
-            remove_unfinished(Path(self.dirpath))
         if self._owed is not None:
             settle(self._owed, trainer)
 
