@@ -32,10 +32,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from mgie_lit.doctor.parts import ELSEWHERE, part_modules
 from mgie_lit.doctor.precision import Precision
+from mgie_lit.functional.operations import operations
 from mgie_lit.types import EditBatch, EditDraws
 
 if TYPE_CHECKING:
@@ -170,9 +170,7 @@ class _StepWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        count = flop_registry.get(func._overloadpacket)
-        if count is not None:
-            self.flops += int(count(*args, **kwargs, out_val=result))
+        self.flops += operations(func, args, kwargs, result)
         given = {_key(tensor) for tensor in _tensors_in((args, tuple(kwargs.values())))}
         for tensor in _tensors_in((result,)):
             if (key := _key(tensor)) not in given and key not in self._alive:

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mgie_lit.doctor.diagnosis import USUAL_UTILISATION, binary
-from mgie_lit.doctor.hardware import TERA
 from mgie_lit.doctor.memory import USABLE
+from mgie_lit.training.peaks import TERA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,11 @@ from mgie_lit.doctor.diagnosis import Diagnosis, Setup
 from mgie_lit.doctor.dry_run import DryRun, StepShape
 from mgie_lit.doctor.environment import Environment
 from mgie_lit.doctor.files import Requirement
-from mgie_lit.doctor.hardware import TERA, Device
+from mgie_lit.doctor.hardware import Device
 from mgie_lit.doctor.memory import estimate_memory
 from mgie_lit.doctor.parts import PartCount
 from mgie_lit.doctor.precision import parse_precision
+from mgie_lit.training.peaks import TERA
 
 GIB = 2**30
 H100 = Device("NVIDIA H100 80GB HBM3", "cuda", 79 * GIB, 989 * TERA, 67 * TERA)

@@ -12,7 +12,8 @@ from mgie_lit.doctor import diagnosis as module_under_test
 from mgie_lit.doctor.diagnosis import Diagnosis, binary, diagnose
 from mgie_lit.doctor.dry_run import DryRun
 from mgie_lit.doctor.files import Requirement
-from mgie_lit.doctor.hardware import TERA, Device
+from mgie_lit.doctor.hardware import Device
+from mgie_lit.training.peaks import TERA
 
 GIB = 2**30
 GPU = Device("NVIDIA H100 80GB HBM3", "cuda", 80 * GIB, 989 * TERA, 67 * TERA)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mgie_lit.doctor.hardware import TERA, Device, machine_devices, peak_flops, training_devices
+from mgie_lit.doctor.hardware import Device, machine_devices, training_devices
+from mgie_lit.training.peaks import TERA, peak_flops
 
 CPU = Device("CPU, 4 cores", "cpu", 8 * 2**30)
 GPU = Device("NVIDIA H100 80GB HBM3", "cuda", 80 * 2**30, 989 * TERA, 67 * TERA)
