@@ -5,6 +5,7 @@
 Every photograph is a target (the largest 3:2 part of it, 768x512 px), and a brighter version of it is the edited image.
 Then one thing is changed at a time, and the mean change of each score is printed. Without folders the encoders are a
 ViT-B/32 and a ViT-S/16 with random weights: that shows that a change acts, not how much it acts on CLIP or DINO.
+For CLIP-T each photograph has two captions, of the edit alone and of the whole picture.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,16 +42,16 @@ PIXEL = {
 }
 
 
-def targets() -> list[Image.Image]:
-    """All bundled photographs that are large enough, cut to 3:2."""
-    found = []
+def targets() -> dict[str, Image.Image]:
+    """All bundled photographs that are large enough, by name, cut to 3:2."""
+    found = {}
     for split in ("train", "val", "test"):
         for photograph in photographs(split):
             image = open_image(photograph.path)
             scale = max(SIZE[0] / image.width, SIZE[1] / image.height)
             if scale <= 1.5:
                 size = (round(image.width * scale), round(image.height * scale))
-                found.append(middle(image.resize(size, Image.Resampling.LANCZOS), SIZE))
+                found[photograph.name] = middle(image.resize(size, Image.Resampling.LANCZOS), SIZE)
     return found
 
 
@@ -119,6 +120,11 @@ RULES = {
     "encoder sees 224 of 256 px (CLIP: 224)": {"size": 256, "crop": 224},
     "encoder sees 224 px (DINO: 224 of 256)": {"size": 224, "crop": 224},
 }
+CAPTIONS = {  # what a data set may say of a target, as MagicBrush's two kinds do
+    "local captions (of the edit)": "a brighter {name}",
+    "global captions (of the whole picture)": "a photograph of a {name} and of everything around it, in brighter light",
+    "local captions behind `a photo of`": "a photo of a brighter {name}",
+}
 
 
 def make_encoders(clip: Path | None, dino: Path | None) -> dict[str, tuple[Encoder, Preprocessing]]:
@@ -150,6 +156,42 @@ def make_encoders(clip: Path | None, dino: Path | None) -> dict[str, tuple[Encod
     return {"clip_i": (encode_clip, CLIP_RULES), "dino": (encode_dino, DINO_RULES)}
 
 
+def make_text_encoder(clip: Path | None) -> Callable[[str], torch.Tensor]:
+    """The text side of the same CLIP; with random weights it reads the package's small tokenizer."""
+    import transformers
+
+    from mgie_lit.prompts import load_text_tokenizer
+
+    torch.manual_seed(1)
+    if clip is None:
+        tokenizer: Any = load_text_tokenizer("small")
+        config = transformers.CLIPTextConfig(projection_dim=512, eos_token_id=tokenizer.eos_token_id)
+        model = transformers.CLIPTextModelWithProjection(config).eval()
+    else:
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(clip)
+        model = transformers.CLIPTextModelWithProjection.from_pretrained(clip).eval()
+
+    @torch.no_grad()
+    def encode(text: str) -> torch.Tensor:
+        return model(**tokenizer(text, return_tensors="pt")).text_embeds
+
+    return encode
+
+
+def print_captions(
+    pictures: dict[str, Image.Image], encode: Encoder, encode_text: Callable[[str], torch.Tensor]
+) -> None:
+    """Mean CLIP-T by the kind of captions, edits and rules unchanged."""
+    print("\n| captions | clip_t |\n| --- | --- |")
+    seen = {name: encode(brighter(target), CLIP_RULES) for name, target in pictures.items()}
+    for kind, words in CAPTIONS.items():
+        values = [
+            float(similarity.cosine_similarity(features, encode_text(words.format(name=name.replace("_", " ")))))
+            for name, features in seen.items()
+        ]
+        print(f"| {kind} | {np.mean(values):.4f} |", flush=True)
+
+
 def scores(edited: Image.Image, target: Image.Image, encoders: dict[str, tuple[Encoder, Preprocessing]]) -> list[float]:
     """All metrics of a pair."""
     pair = [pil_to_unit(image)[None] for image in (edited, target)]
@@ -167,7 +209,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     encoders = make_encoders(options.clip, options.dino)
-    pictures = targets()
+    named = targets()
+    pictures = list(named.values())
     print(f"{len(pictures)} photographs\n")
     print(f"| changed | {' | '.join([*PIXEL, *encoders])} |\n| --- |{' --- |' * (len(PIXEL) + len(encoders))}")
     plain = np.array([scores(brighter(target), target, encoders) for target in pictures]).mean(0)
@@ -181,6 +224,7 @@ def main() -> None:
         means = np.array([scores(brighter(target), target, changed) for target in pictures]).mean(0)
         cells = ["" for _ in PIXEL] + [f"{value:+.4f}" for value in (means - plain)[len(PIXEL) :]]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print_captions(named, encoders["clip_i"][0], make_text_encoder(options.clip))
 
 
 def _changed(rules: Preprocessing, changes: dict[str, object]) -> Preprocessing:

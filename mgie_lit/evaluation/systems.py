@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 PREDICTION_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_NAMES_SHOWN = 5
+_NAMES_SHOWN = 20
 
 
 class EditSystem(Protocol):
@@ -129,7 +130,8 @@ class PredictionFolder:
         self._files: dict[str, list[Path]] = {}
         for path in self._scan():
             if path.suffix.lower() in PREDICTION_SUFFIXES and path.is_file():
-                self._files.setdefault(path.relative_to(self.folder).with_suffix("").as_posix(), []).append(path)
+                stem = path.relative_to(self.folder).with_suffix("").as_posix()
+                self._files.setdefault(_composed(stem), []).append(path)
 
     def check(self, sample_ids: Sequence[str]) -> None:
         """Compare the files with the data set and make sure that each of them can be read.
@@ -180,7 +182,7 @@ class PredictionFolder:
 
     def _stem(self, sample_id: str, seed: int) -> str:
         own = None if seed == self.seeds[0] else seed
-        return file_stem(sample_id, layout=self.layout, turns=self.turns, seed=own)
+        return _composed(file_stem(sample_id, layout=self.layout, turns=self.turns, seed=own))
 
     def _scan(self) -> list[Path]:
         if self.layout == "magicbrush":
@@ -193,7 +195,8 @@ class PredictionFolder:
         if self.layout != "magicbrush":
             return set()
         kinds = ("given", "chain")
-        return {file_stem(name, layout=self.layout, turns=kind, seed=None) for name in sample_ids for kind in kinds}
+        stems = (file_stem(name, layout=self.layout, turns=kind, seed=None) for name in sample_ids for kind in kinds)
+        return set(map(_composed, stems))
 
     def _pattern(self) -> str:
         return "<sample_id>" if self.layout == "ids" else "<session>/<session>_1, _inde_<turn>, _iter_<turn>"
@@ -203,6 +206,11 @@ class PredictionFolder:
         if not self._files and inside.is_dir() and self.layout == "ids":
             return f"did you mean {inside}?"
         return "name the files after the data set's ids, or score only what is there with allow_missing=true"
+
+
+def _composed(text: str) -> str:
+    """One spelling for what looks the same: some file systems take the accents of a name apart."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _unreadable(paths: Iterable[Path]) -> list[str]:

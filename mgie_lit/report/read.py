@@ -14,6 +14,7 @@ import pyarrow as pa
 import yaml
 
 from mgie_lit.errors import CheckpointError, DataError
+from mgie_lit.evaluation.journal import PROGRESS_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,6 +129,11 @@ def _holds(path: Path, names: Sequence[str]) -> bool:
 
 
 def _neither(path: Path) -> CheckpointError:
+    if (path / PROGRESS_DIR).is_dir():
+        return CheckpointError(
+            f"{path}: expected an evaluation that is complete, got one that was interrupted; go on with "
+            f"`mgie eval resume={path}`, or leave it out"
+        )
     if not path.is_dir():
         got = "a file" if path.exists() else "nothing there"
     else:

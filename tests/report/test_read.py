@@ -61,6 +61,13 @@ def test_commit_says_whether_files_were_changed() -> None:
     assert Origin(versions={"git_commit": None}).commit == ""
 
 
+def test_an_interrupted_evaluation_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "eval" / "progress").mkdir(parents=True)
+    message = r"got one that was interrupted; go on with `mgie eval resume=.*eval`, or leave it out"
+    with pytest.raises(CheckpointError, match=message):
+        read_directories([tmp_path / "eval"])
+
+
 def test_other_directories_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
