@@ -43,7 +43,7 @@ def test_every_switch_alone_gives_the_same_gradients(case: train_step.Case, name
 def test_measurement_has_what_its_readers_expect(case: train_step.Case) -> None:
     torch.set_num_threads(1)
     times = train_step.measure(case, rounds=1)
-    result = train_step.report(case, "tiny", times, 0.0, {"ours": 1, "yardstick": 2})
+    result = train_step.report(case, "tiny", times, 0.0, {"ours": 1, "yardstick": 2, "nothing": 0})
     assert set(result["ratio"]) == {"median", "p10", "p90"}
     assert set(result["cpu_s"]) == {"ours", "yardstick"}
     assert [row["name"] for row in result["switches"]] == list(train_step.SWITCHES)
