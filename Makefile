@@ -46,11 +46,11 @@ check: setup  ## Format, lint, types, layers, docstrings; changes nothing
 test: setup  ## The default tests, in minutes
 	$(PYTEST)
 
-test-all: setup  ## Every test, the slow ones too
-	$(PYTEST) -m ""
+test-all: setup  ## Every test, the slow ones too; kills are in test-faults
+	$(PYTEST) -m "not kills"
 
-test-faults: setup  ## Only the tests of error messages and broken files
-	$(PYTEST) -m faults
+test-faults: setup  ## Trainings killed and resumed dozens of times; full disks, dead processes, broken files, mistakes
+	$(PYTEST) -m "faults or kills"
 
 bench: setup  ## Every *.py in benchmarks/ (GOLDEN=DIR: parity with a recording, too)
 	@set -e; for script in $(filter-out benchmarks/parity.py,$(wildcard benchmarks/*.py)); do \

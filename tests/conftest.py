@@ -30,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests want to be read, though they passed: ``record_property("summary", text)``."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    texts = [value for report in reports for name, value in getattr(report, "user_properties", []) if name == "summary"]
+    for text in dict.fromkeys(texts):
+        terminalreporter.write_line(str(text))
+
+
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
     random.seed(0)

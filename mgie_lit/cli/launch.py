@@ -129,12 +129,14 @@ def _has_failed(process: _Process, folder: Path) -> bool:
     return code not in (None, 0, *_ASKED) or (code == 0 and not result_path(folder, process.rank).is_file())
 
 
-def _end(processes: list[_Process], *, grace: float = GRACE_SECONDS) -> None:
+def _end(processes: list[_Process], *, grace: float | None = None) -> None:
     """End what still runs: a process that waits for a dead one can not end by itself."""
     running = [process for process in processes if process.handle.poll() is None]
     if not running:
         return
-    deadline = time.monotonic() + grace  # the error of the first to fail may reach the others by itself
+    deadline = time.monotonic() + (
+        GRACE_SECONDS if grace is None else grace
+    )  # the error of the first to fail may reach the others by itself
     while time.monotonic() < deadline and any(process.handle.poll() is None for process in running):
         time.sleep(POLL_SECONDS)
     for process in running:

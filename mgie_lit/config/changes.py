@@ -40,7 +40,7 @@ def check_changes(before: DictConfig, after: DictConfig, allowed: Collection[str
     Raises:
         ConfigError: Something else has changed; one line for each, with both values.
     """
-    _share_again(before, after)
+    share_again(before, after)
     old, new = flat(resolved(before)), flat(resolved(after))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if step_size(before) == step_size(after):
@@ -83,8 +83,16 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401 - an
     }
 
 
-def _share_again(before: DictConfig, after: DictConfig) -> None:
-    """Let a step keep its number of examples where processes or batches changed and nothing was said about it."""
+def share_again(before: DictConfig, after: DictConfig) -> None:
+    """Let a step keep its number of examples where processes or batches changed and nothing was said about it.
+
+    Args:
+        before: Of the run.
+        after: The same with what was typed on top; changed in place.
+
+    Raises:
+        ConfigError: The examples of a step can not be shared so.
+    """
     old = before.trainer.accumulate_grad_batches
     if after.trainer.accumulate_grad_batches != old:
         return

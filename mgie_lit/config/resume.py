@@ -12,7 +12,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from mgie_lit.config.changes import ALLOW, check_changes
+from mgie_lit.config.changes import ALLOW, check_changes, share_again
 from mgie_lit.config.nearest import did_you_mean
 from mgie_lit.config.override_faults import dotted_keys
 from mgie_lit.config.runs import CONFIG_FILE, OVERRIDES_FILE, read_run_config
@@ -86,8 +86,10 @@ def _as_trained(run_dir: Path) -> DictConfig:
     stored = read_run_config(run_dir, needed=(CONFIG_FILE,))
     recorded = set(_recorded(run_dir))
     for resume in _resumes(run_dir):
+        before = stored.copy()
         for text in resume:
             _apply(stored, text, recorded)
+        share_again(before, stored)
     _move(stored, run_dir)
     return stored
 

@@ -174,3 +174,32 @@ def test_incomplete_batches_are_kept_on_request() -> None:
     assert [batch.tolist() for batch in batches] == [[1, 2], [0, 3], [4]]
     assert sorted(np.concatenate(batches).tolist()) == list(range(5))
     assert len(batches_of(np.array([0, 1, 1, 0, 0]), 2, keep_incomplete=False)) == 2
+
+
+@given(
+    num_examples=st.integers(1, 80), epoch=st.integers(0, 2), shares=st.permutations([(1, 4, 3), (3, 4, 1), (2, 2, 3)])
+)
+def test_steps_do_not_depend_on_how_they_are_shared(
+    num_examples: int, epoch: int, shares: list[tuple[int, int, int]]
+) -> None:
+    """12 examples a step: processes, examples of a batch, batches of a step."""
+
+    def steps(world_size: int, batch_size: int, accumulation: int) -> list[set[int]]:
+        size = world_size * batch_size * accumulation
+        dealt = [
+            whole(ShuffledOrder(num_examples, seed=1, rank=rank, world_size=world_size, step_size=size), epoch)
+            for rank in range(world_size)
+        ]
+        share = batch_size * accumulation
+        count = len(dealt[0]) // share
+        return [{index for own in dealt for index in own[step * share : (step + 1) * share]} for step in range(count)]
+
+    first, *others = [steps(*share) for share in shares]
+    assert len(first) == num_examples // 12
+    assert all(len(step) == 12 for step in first)
+    assert all(other == first for other in others)
+
+
+def test_a_set_smaller_than_a_step_is_dealt_out_whole() -> None:
+    assert len(ShuffledOrder(7, seed=0, step_size=8)) == 7
+    assert len(ShuffledOrder(17, seed=0, step_size=8)) == 16

@@ -164,7 +164,6 @@ def test_killed_here_and_there(
 ) -> None:
     """A short version of the next test, for every run of the tests."""
     done = kill_and_compare(server, assert_same_run, CASES[name], [], tmp_path, kills=SHORT, seed=SEED)
-    print(done)
     assert done.count == SHORT
 
 
@@ -178,13 +177,12 @@ def test_killed_everywhere(
     assert_same_run: Compare,
     make_data: Callable[[str], list[str]],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Loaders, accumulation, shards, mixtures, two processes."""
     before = server.cpu_s
     extra = make_data(CASES[name].data)
     done = kill_and_compare(server, assert_same_run, CASES[name], extra, tmp_path, kills=LONG, seed=seed)
-    with capsys.disabled():
-        print(f"\n{name}: seed {seed}, {done.count} kills, {server.cpu_s - before:.0f} s CPU, last process gone after")
-        print(f"  {done.slowest_end:.1f} s at most; at {', '.join(done.stops)}")
+    spent = f"{server.cpu_s - before:.0f} s CPU, last process gone after {done.slowest_end:.1f} s"
+    record_property("summary", f"{name}: seed {seed}, {done.count} kills, {spent}; {', '.join(done.stops)}")
     assert done.count == LONG

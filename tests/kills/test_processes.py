@@ -27,13 +27,13 @@ def losses(rows: list[dict[str, str]], name: str) -> list[float]:
 
 
 @pytest.fixture
-def assert_close(read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[[Path, Path], None]:
+def assert_close(read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[[Path, Path, tuple[str, ...]], None]:
     """Losses, norms and weights of two runs are equal up to the order of sums."""
 
-    def compare(first: Path, second: Path) -> None:
+    def compare(first: Path, second: Path, names: tuple[str, ...]) -> None:
         tables = [read_rows(folder) for folder in (first, second)]
         assert [row["step"] for row in tables[0]] == [row["step"] for row in tables[1]]
-        for name in ("train/loss", "train/loss_lm", "train/loss_edit", "train/grad_norm", "val/loss"):
+        for name in names:
             values = losses(tables[0], name)
             assert len(values) >= 3, name
             assert values == pytest.approx(losses(tables[1], name), rel=1e-4), name
@@ -50,14 +50,15 @@ def assert_close(read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[
 
 def test_two_processes_learn_what_one_does(
     server: Any,  # noqa: ANN401
-    assert_close: Callable[[Path, Path], None],
+    assert_close: Callable[[Path, Path, tuple[str, ...]], None],
     tmp_path: Path,
 ) -> None:
-    """Half the batch each, texts of unequal length, an average, clipped gradients; then accumulated ones."""
-    server.run("train", *SMALL, "data.batch_size=8", f"paths.run_dir={tmp_path / 'one'}")
-    shared = ("data.batch_size=2", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4")
-    server.run("train", *SMALL, *PAIR, *shared, f"paths.run_dir={tmp_path / 'two'}")
-    assert_close(tmp_path / "one", tmp_path / "two")
+    """Half the batch each, texts of unequal length, accumulated and clipped gradients, an average."""
+    shared = ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4")
+    server.run("train", *SMALL, *shared, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}")
+    server.run("train", *SMALL, *shared, *PAIR, "data.batch_size=2", f"paths.run_dir={tmp_path / 'two'}")
+    names = ("train/loss", "train/loss_lm", "train/loss_edit", "train/grad_norm", "val/loss")
+    assert_close(tmp_path / "one", tmp_path / "two", names)
     recorded = json.loads((tmp_path / "two" / "versions.json").read_text())
     assert recorded["rank_config_hashes"] == [recorded["config_hash"]] * 2
 
@@ -65,7 +66,7 @@ def test_two_processes_learn_what_one_does(
 @pytest.mark.slow
 def test_the_number_of_processes_may_change(
     server: Any,  # noqa: ANN401
-    assert_close: Callable[[Path, Path], None],
+    assert_close: Callable[[Path, Path, tuple[str, ...]], None],
     tmp_path: Path,
 ) -> None:
     """One process, then two, then one again: the same examples a step, so the same losses."""
@@ -78,9 +79,10 @@ def test_the_number_of_processes_may_change(
     server.run("train", f"resume={run_dir}", "trainer.devices=2", status=1, stop=second)
     assert sorted(path.name for path in (run_dir / "checkpoints").glob("*.ckpt"))[-1] == "step-00000004.ckpt"
     server.run("train", f"resume={run_dir}", "trainer.devices=1")
-    assert_close(straight, run_dir)
+    assert_close(straight, run_dir, ("train/grad_norm", "val/loss"))  # the other losses are those of the last batch
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -106,6 +108,7 @@ def test_a_process_that_dies_ends_the_other(how: str, message: str, server: Any,
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("signum", "to_all", "status"),
     [
