@@ -29,7 +29,7 @@ def run(argv: list[str]) -> None:
     from mgie_lit.report.build import write_report
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_report(arguments.directories, output)
+    write_report(arguments.directories, output, wandb_project=arguments.wandb)
     print(output)
 
 
@@ -46,4 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", dest="output", metavar="FILE", type=Path, default=Path("report.html"), help="default: report.html"
     )
+    wandb_help = "also hand page and tables to wandb, offline unless WANDB_MODE says otherwise"
+    parser.add_argument("--wandb", metavar="PROJECT", help=wandb_help)
     return parser

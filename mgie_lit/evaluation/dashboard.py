@@ -11,7 +11,7 @@ from mgie_lit.data.image_files import open_image
 from mgie_lit.evaluation.grid import spread
 from mgie_lit.evaluation.plan import GRID_FILE, METRICS_FILE, TABLE_FILE
 from mgie_lit.evaluation.share import SOURCE_DIR, TARGET_DIR
-from mgie_lit.evaluation.wandb_media import outage_is_a_warning, staged_in, table
+from mgie_lit.evaluation.wandb_media import hand_over, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +31,7 @@ def show_evaluation(out_dir: Path, open_run: Callable[[], wandb.Run]) -> None:
         out_dir: Of the evaluation, which is complete.
         open_run: Starts a run of its own, which is finished here.
     """
-    import wandb
-
-    with outage_is_a_warning(f"the evaluation in {out_dir}"), staged_in(out_dir):
-        run = open_run()
-        try:
-            _log(run, out_dir)
-        finally:
-            run.finish()
-    with outage_is_a_warning("the end of a run"):
-        wandb.teardown()  # a run that could not be opened would have its last words when the process ends
+    hand_over(f"the evaluation in {out_dir}", out_dir, open_run, lambda run: _log(run, out_dir))
 
 
 def _log(run: wandb.Run, out_dir: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -78,9 +78,37 @@ def table(frame: pd.DataFrame, pictures: Mapping[str, Sequence[Image.Image | Non
     import wandb
 
     shown = {name: [image and picture(image) for image in column] for name, column in (pictures or {}).items()}
-    columns = [*shown.values(), *([_plain(value) for value in frame[name]] for name in frame.columns)]
+    columns = [*shown.values(), *(_column(frame[name]) for name in frame.columns)]
     rows: list[Iterable[Any]] = [list(row) for row in zip(*columns, strict=True)]
     return wandb.Table(columns=[*shown, *map(str, frame.columns)], data=rows)
+
+
+def hand_over(what: str, folder: Path, open_run: Callable[[], wandb.Run], log: Callable[[wandb.Run], None]) -> None:
+    """Log something in a run of its own, which is finished here.
+
+    Args:
+        what: Is handed over, for the warning where wandb fails.
+        folder: Where the run is stored.
+        open_run: Starts it.
+        log: Logs into it.
+    """
+    import wandb
+
+    with outage_is_a_warning(what), staged_in(folder):
+        run = open_run()
+        try:
+            log(run)
+        finally:
+            run.finish()
+    with outage_is_a_warning("the end of a run"):
+        wandb.teardown()  # a run that could not be opened would have its last words when the process ends
+
+
+def _column(values: pd.Series) -> list[Any]:
+    """Plain cells of one kind, as wandb asks for: where numbers and words are mixed, all of them are words."""
+    cells = [_plain(value) for value in values]
+    kinds = {float if isinstance(cell, int | float) else type(cell) for cell in cells if cell is not None}
+    return cells if len(kinds) < 2 else [None if cell is None else str(cell) for cell in cells]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of any column

@@ -16,8 +16,9 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.evaluation.files import write_whole
 from mgie_lit.report.compare import category_tables, choose_pairs, group_by_data, pair_table
 from mgie_lit.report.curves import NUM_COLOURS, curve_panels
+from mgie_lit.report.dashboard import show_report
 from mgie_lit.report.differences import config_differences
-from mgie_lit.report.export import as_markdown, write_csv
+from mgie_lit.report.export import as_frames, as_markdown, write_csv
 from mgie_lit.report.images import FULL_SCALE, MAX_SIDE, data_uri
 from mgie_lit.report.pictures import make_gallery
 from mgie_lit.report.read import Evaluation, TrainingRun
@@ -106,7 +107,7 @@ class Contents:
         }
 
 
-def write_report(dirs: Sequence[Path], output: Path) -> None:
+def write_report(dirs: Sequence[Path], output: Path, *, wandb_project: str | None = None) -> None:
     """Write one self-contained HTML page about runs, evaluations and sweeps, and its tables beside it.
 
     It holds the verdict against copying, tables with 95 % intervals, paired differences, loss curves, a grid of
@@ -116,6 +117,7 @@ def write_report(dirs: Sequence[Path], output: Path) -> None:
     Args:
         dirs: Directories that ``mgie train`` or ``mgie eval`` made, also with ``-m``, in any mix; at least one.
         output: The file to write; its folder is made where it is missing.
+        wandb_project: Also hand page and tables to wandb, as a run of this project.
 
     Raises:
         ConfigError: No directory is given, or ``output`` or one of the files beside it is there already.
@@ -136,6 +138,8 @@ def write_report(dirs: Sequence[Path], output: Path) -> None:
     write_csv(tables, sections)
     write_whole(markdown, lambda draft: draft.write_text(text, encoding="utf-8"))
     write_whole(output, lambda draft: draft.write_text(page, encoding="utf-8"))
+    if wandb_project is not None:
+        show_report(output, as_frames(sections), project=wandb_project)
 
 
 def beside(output: Path) -> tuple[Path, Path]:

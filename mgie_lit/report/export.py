@@ -40,11 +40,18 @@ def write_csv(folder: Path, sections: Mapping[str, Sequence[Table]]) -> None:
         folder: Made where it is missing.
         sections: Heading -> tables; the file is named after the heading.
     """
-    for heading, tables in sections.items():
-        records = [{"table": table.title} | record for table in tables for record in table.records]
-        if records:
-            folder.mkdir(parents=True, exist_ok=True)
-            pd.DataFrame(records).to_csv(folder / f"{file_stem(heading)}.csv", index=False)
+    for name, frame in as_frames(sections).items():
+        folder.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(folder / f"{name}.csv", index=False)
+
+
+def as_frames(sections: Mapping[str, Sequence[Table]]) -> dict[str, pd.DataFrame]:
+    """The tables of each section as one, with a line a number; sections without any are left out."""
+    records = {
+        file_stem(heading): [{"table": table.title} | record for table in tables for record in table.records]
+        for heading, tables in sections.items()
+    }
+    return {name: pd.DataFrame(lines) for name, lines in records.items() if lines}
 
 
 def file_stem(heading: str) -> str:

@@ -127,6 +127,11 @@ def test_cells_are_plain_and_pictures_small() -> None:
     assert picture(Image.new("RGB", (8, 4))).image.size == (8, 4)
 
 
+def test_a_column_is_of_one_kind() -> None:
+    made = table(pd.DataFrame({"value": [1, "tiny", None], "number": [1, 2.5, None]}))
+    assert made.data == [["1", 1.0], ["tiny", 2.5], [None, None]]
+
+
 def test_an_offline_run_lies_in_the_directory_alone(
     evaluation: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
