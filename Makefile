@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart smoke format check test test-all test-faults bench
+.PHONY: help setup quickstart smoke format check test test-all test-faults bench bench-all
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,27 @@ test-all: setup  ## Every test, the slow ones too; kills are in test-faults
 test-faults: setup  ## Trainings killed and resumed dozens of times; full disks, dead processes, broken files, mistakes
 	$(PYTEST) -m "faults or kills"
 
-bench: setup  ## Every *.py in benchmarks/ (GOLDEN=DIR: parity with a recording, too)
-	@set -e; for script in $(filter-out benchmarks/parity.py,$(wildcard benchmarks/*.py)); do \
-	  echo "== $$script"; $(BIN)/python $$script ; done
-	$(if $(GOLDEN),$(BIN)/python benchmarks/parity.py --golden $(GOLDEN),@echo "== benchmarks/parity.py: skipped, give a recording with GOLDEN=DIR")
+# Benchmarks that compare with a recording need one (GOLDEN=DIR); what `bench` gives the others makes them short.
+WITH_RECORDING := parity reference_step
+SHORT_cache := --rounds 3
+SHORT_convert_memory := --layers 3
+SHORT_evaluation := --short
+SHORT_faults := --examples 16
+SHORT_index := --prompts 20000 --workers 2
+SHORT_loader := --rounds 2 --examples 20 --passes 2
+SHORT_train_step := --rounds 1
+
+bench: setup  ## The benchmarks in a short form; GOLDEN=DIR: with those that compare with a recording
+	$(foreach name,$(BENCHMARKS),$(call run_benchmark,$(name),$(SHORT_$(name))))
+
+bench-all: setup  ## The benchmarks as docs/benchmarks has them
+	$(foreach name,$(BENCHMARKS),$(call run_benchmark,$(name)))
+
+ALONE      := $(filter-out $(WITH_RECORDING),$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS  = $(ALONE) $(if $(GOLDEN),$(WITH_RECORDING))
+
+define run_benchmark
+	@echo "== benchmarks/$(1).py $(2)"
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$(1).py $(2) $(if $(filter $(1),$(WITH_RECORDING)),--golden $(GOLDEN))
+
+endef
