@@ -87,28 +87,26 @@ class BlockShuffledOrder(ShuffledOrder):
 
     Args:
         num_examples: Size of the data set.
-        block_size: Examples of a block.
+        starts: First example of each block, ascending from 0: ``(num_blocks,)`` integers.
         window: Blocks that are mixed; as many as there are make it as random as :class:`ShuffledOrder`.
         **kwargs: Of :class:`ShuffledOrder`.
     """
 
-    def __init__(self, num_examples: int, *, block_size: int, window: int, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, num_examples: int, *, starts: np.ndarray, window: int, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(num_examples, **kwargs)
-        self.block_size = block_size
+        self.starts = starts
         self.window = window
 
     def permutation(self) -> np.ndarray:
         """All indices in the order of this epoch, before they are dealt out: ``(num_examples,)`` int64."""
         rng = np.random.default_rng((self.seed, self.epoch))
-        starts = rng.permutation(np.arange(0, self.num_examples, self.block_size))
+        ends = np.append(self.starts[1:], self.num_examples)
+        blocks = [np.arange(self.starts[block], ends[block]) for block in rng.permutation(len(self.starts))]
         windows = [
-            rng.permutation(np.concatenate([self._block(start) for start in starts[first : first + self.window]]))
-            for first in range(0, len(starts), self.window)
+            rng.permutation(np.concatenate(blocks[first : first + self.window]))
+            for first in range(0, len(blocks), self.window)
         ]
         return np.concatenate([np.empty(0, np.int64), *windows])
-
-    def _block(self, start: int) -> np.ndarray:
-        return np.arange(start, min(start + self.block_size, self.num_examples))
 
 
 class BucketedOrder(ShuffledOrder):
@@ -177,8 +175,8 @@ class HasBlocks(Protocol):
     """A reader that knows whether its neighbours are read together."""
 
     @property
-    def blocks(self) -> tuple[int, int] | None:
-        """Examples of a block and blocks of a window; None = it can be read anywhere."""
+    def blocks(self) -> tuple[np.ndarray, int] | None:
+        """First example of each block, and blocks of a window; None = it can be read anywhere."""
         ...
 
 
@@ -196,4 +194,4 @@ def order_of(dataset: Any, num_examples: int, **kwargs: Any) -> ShuffledOrder:  
     blocks = dataset.blocks if isinstance(dataset, HasBlocks) else None
     if blocks is None:
         return ShuffledOrder(num_examples, **kwargs)
-    return BlockShuffledOrder(num_examples, block_size=blocks[0], window=blocks[1], **kwargs)
+    return BlockShuffledOrder(num_examples, starts=blocks[0], window=blocks[1], **kwargs)

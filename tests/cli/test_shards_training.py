@@ -1,4 +1,4 @@
-"""Whole trainings on tar shards, stopped in the middle of an epoch."""
+"""Whole trainings on tar shards and parquet files, stopped in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.prepare.shards.writing import write_shards
-from mgie_lit.testing.datasets import write_imagefolder
+from mgie_lit.testing.datasets import write_imagefolder, write_ipr2pr_columns
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +87,20 @@ def test_another_number_of_processes_goes_on_with_the_same_examples(train: Calla
     resumed = train("run", "trainer.devices=1", "trainer.accumulate_grad_batches=2", resume=True)
     first, second = weights(straight, 7), weights(resumed, 7)
     assert distance(first, second) < 0.02 * distance(first, weights(straight, 3))
+
+
+def test_streamed_parquet_resumes_in_an_epoch(mgie: Mgie, workplace: Path) -> None:
+    write_ipr2pr_columns(workplace / "pairs", num_prompts=NUM_EXAMPLES)
+    for file in workplace.glob("pairs/data/*.parquet"):
+        pq.write_table(pq.read_table(file), file, row_group_size=3)
+    start = ("experiment=smoke", "data=ipr2pr", "data.root=pairs", "data.expressive=instruction", "data.streaming=true")
+    sizes = (*SIZES[1:], "data.num_workers=2", "callbacks.evaluate=null", "paths.run_dir=run")
+    result = mgie("train", *start, *sizes)
+    assert result.returncode == 0, result.stderr
+    straight = stop_after(workplace / "run", 3)
+    result = mgie("train", "resume=run")
+    assert result.returncode == 0, result.stderr
+    first, second = weights(straight, 7), weights(workplace / "run", 7)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert losses(workplace / "run") == losses(straight)
+    assert not list(workplace.glob("pairs/**/*.arrow")), "nothing is converted"

@@ -72,9 +72,11 @@ def test_the_epoch_after_a_resumed_one_is_whole() -> None:
     assert len(list(order)) == 10
 
 
-def blocks(num_examples: int, rank: int = 0, world_size: int = 1, **kwargs: int) -> BlockShuffledOrder:
-    sizes = {"block_size": 4, "window": 3, "seed": 0} | kwargs
-    return BlockShuffledOrder(num_examples, rank=rank, world_size=world_size, **sizes)
+def blocks(
+    num_examples: int, rank: int = 0, world_size: int = 1, *, block_size: int = 4, window: int = 3, seed: int = 0
+) -> BlockShuffledOrder:
+    starts = np.arange(0, num_examples, block_size)
+    return BlockShuffledOrder(num_examples, starts=starts, window=window, seed=seed, rank=rank, world_size=world_size)
 
 
 @given(num_examples=st.integers(1, 60), block_size=st.integers(1, 9), window=st.integers(1, 5), epoch=st.integers(0, 2))
@@ -106,7 +108,7 @@ def test_ranks_share_the_windows_and_resume_in_them(world_size: int) -> None:
 
 def test_readers_choose() -> None:
     class InBlocks:
-        blocks: tuple[int, int] | None = (4, 3)
+        blocks: tuple[np.ndarray, int] | None = (np.arange(0, 48, 4), 3)
 
     reader = InBlocks()
     assert list(order_of(reader, 48, seed=0)) == list(blocks(48))

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from mgie_lit.data.image_files import image_size, open_image
 from mgie_lit.data.readers import SPLITS, listing
-from mgie_lit.data.readers.columns import Columns, is_hub, open_columns
+from mgie_lit.data.readers.columns import is_hub
 from mgie_lit.data.readers.exclusions import check_on_error, find_bad, read_exclusions, report_bad
 from mgie_lit.data.readers.expressive import RAW_WORDS, load_expressive
 from mgie_lit.data.readers.index import MappedTable, index_folder, is_undivided, split_range
@@ -25,7 +25,7 @@ from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.types import EditExample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from PIL import Image
 
@@ -132,26 +132,6 @@ class FileReader(Dataset[EditExample]):
     def complete(self, row: Row) -> Row:
         """The row as it comes out of the table with what the table leaves out; here it leaves out nothing."""
         return row
-
-    def open_columns(self, aliases: Mapping[str, Sequence[str]], *, optional: Sequence[str] = ()) -> dict[str, Columns]:
-        """Splits of a data set in Hugging Face's columns, by their names there.
-
-        Args:
-            aliases: Our name of a column -> names that it may have.
-            optional: Our names of columns that may be missing.
-
-        Returns:
-            Split -> columns.
-
-        Raises:
-            DataError: It can not be opened, or lacks a column.
-        """
-        cache_dir = None if self.index_dir is None else Path(self.index_dir).expanduser() / "huggingface"
-        splits = open_columns(self.root, cache_dir)
-        return {
-            split: Columns(data, aliases, optional=optional, where=f"{self.root}, {split}")
-            for split, data in splits.items()
-        }
 
     def __len__(self) -> int:
         """Number of examples."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mgie_lit.data.readers.annotations import content_hash, no_layout, optional_text, source_caption, text_of
-from mgie_lit.data.readers.base import FileReader
+from mgie_lit.data.readers.column_reader import ColumnReader
 from mgie_lit.data.readers.columns import is_columns
 from mgie_lit.data.readers.held_files import HeldFiles
 from mgie_lit.data.readers.index import UNDIVIDED, MappedTable, Part, in_memory, index_path, stored
@@ -58,7 +58,7 @@ class _Layout:
     rows: Callable[[Sequence[Any]], Iterable[Row]]  # of some of them
 
 
-class IPr2Pr(FileReader):
+class IPr2Pr(ColumnReader):
     """A pair and its prompt are an example; pairs of one prompt share their ``session_id``.
 
     Three layouts are read: the authors' folders, Hugging Face's columns (also ``root="hf:<owner>/<name>"``, the only
@@ -67,18 +67,18 @@ class IPr2Pr(FileReader):
     """
 
     name = "ipr2pr"
-    takes_hub = True
 
     def load(self) -> MappedTable:
         """Find the layout, and read its rows or open their index."""
         self.image_dir = self.root
-        self._columns: Columns | None = None
         self._held = HeldFiles()
         layout = self._layout()
         make_parts = partial(_parts, layout)
         if not layout.is_large:
             return in_memory(make_parts(), self.folder)
-        path = index_path(self.name, layout.key, self.root, self.index_dir)
+        # A name of its own: an index of one kind does not replace that of the other.
+        kept_as = f"streamed_{self.name}" if self.streaming else self.name
+        path = index_path(kept_as, layout.key, self.root, self.index_dir)
         return stored(make_parts, path, option=self.folder, what=self.name)
 
     def complete(self, row: Row) -> Row:
@@ -110,7 +110,7 @@ class IPr2Pr(FileReader):
         return super().source_size(row)
 
     def _layout(self) -> _Layout:
-        if (self.root / PICKLE).is_file():
+        if (self.root / PICKLE).is_file() and not self.streaming:
             return _packed_layout(self.root)
         if is_columns(self.root):
             self._columns = self._only_split()

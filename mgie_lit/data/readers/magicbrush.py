@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mgie_lit.data.readers.annotations import no_layout, optional_text, read_json, text_of
-from mgie_lit.data.readers.base import FileReader
+from mgie_lit.data.readers.column_reader import ColumnReader
 from mgie_lit.data.readers.columns import is_columns
 from mgie_lit.data.readers.index import UNDIVIDED, MappedTable, Part, in_memory
 from mgie_lit.data.readers.rows import Row
@@ -36,23 +36,25 @@ COLUMNS = {
 }
 
 
-class MagicBrush(FileReader):
+class MagicBrush(ColumnReader):
     """A turn is an example, edited from its true input; or a session is one, from its first input to its last output.
 
     Turns of a session share their ``session_id`` and stand in order, so that chains can be run on them.
 
     Args:
         split: ``train``, ``val`` (the owners' dev) or ``test``.
-        num_examples: As in :class:`FileReader`.
+        num_examples: As in :class:`ColumnReader`.
         root: The folder with ``train``, ``dev`` and ``test``, one of these, or Hugging Face's columns.
         view: ``single_turn`` or ``multi_turn``; the latter joins the instructions of a session and has no mask.
+        streaming: As in :class:`ColumnReader`.
+        streaming_mib: As in :class:`ColumnReader`.
         captions: Which of the owners' descriptions of the target becomes the ``caption``: ``local`` (of what was
             edited, as in the paper) or ``global`` (of the whole picture). They come with dev and test only.
-        expressive: As in :class:`FileReader`.
-        on_error: As in :class:`FileReader`.
-        exclude: As in :class:`FileReader`.
-        index_dir: As in :class:`FileReader`.
-        option: As in :class:`FileReader`.
+        expressive: As in :class:`ColumnReader`.
+        on_error: As in :class:`ColumnReader`.
+        exclude: As in :class:`ColumnReader`.
+        index_dir: As in :class:`ColumnReader`.
+        option: As in :class:`ColumnReader`.
 
     Raises:
         ConfigError: A value can not be used.
@@ -60,7 +62,6 @@ class MagicBrush(FileReader):
     """
 
     name = "magicbrush"
-    takes_hub = True
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class MagicBrush(FileReader):
         root: str | Path | None = None,
         view: str = "single_turn",
         captions: str = "local",
+        streaming: bool = False,
+        streaming_mib: int = 256,
         expressive: str | Sequence[str] | None = None,
         on_error: str = "error",
         exclude: str | Path | None = None,
@@ -87,6 +90,8 @@ class MagicBrush(FileReader):
             split,
             num_examples,
             root=root,
+            streaming=streaming,
+            streaming_mib=streaming_mib,
             expressive=expressive,
             on_error=on_error,
             exclude=exclude,
@@ -97,11 +102,11 @@ class MagicBrush(FileReader):
     def load(self) -> MappedTable:
         """Find the layout and read the sessions of all splits that are there."""
         self.image_dir = self.root
-        self._columns: dict[str, Columns] = {}
         folders = {split: self.root / folder for split, folder in FOLDERS.items()}
         if (self.root / SESSIONS).is_file():  # the test split comes in an archive of its own
             folders = {_split_of(self.root): self.root}
         files = {split: folder / SESSIONS for split, folder in folders.items() if (folder / SESSIONS).is_file()}
+        files = {} if self.streaming else files
         if files and not {self.split, UNDIVIDED} & set(files):
             raise DataError(
                 f"{self.folder}: expected {FOLDERS[self.split]}/{SESSIONS} in {self.root}, got {', '.join(files)} "
@@ -116,8 +121,9 @@ class MagicBrush(FileReader):
                 self.folder, self.root, expected, self.name, [SESSIONS, f"{FOLDERS[self.split]}/{SESSIONS}"]
             )
         splits = self.open_columns(COLUMNS, optional=("mask",))
-        self._columns = {split: splits[name] for split, name in FOLDERS.items() if name in splits}
-        parts = [Part(split, partial(self._column_rows, columns)) for split, columns in self._columns.items()]
+        by_split = {split: splits[name] for split, name in FOLDERS.items() if name in splits}
+        self._columns = by_split.get(self.split)
+        parts = [Part(split, partial(self._column_rows, columns)) for split, columns in by_split.items()]
         return in_memory(parts, self.folder)
 
     def open_images(self, row: Row) -> tuple[Image.Image, Image.Image | None, Image.Image | None]:
@@ -132,18 +138,18 @@ class MagicBrush(FileReader):
         Raises:
             DataError: An image is missing or can not be decoded.
         """
-        if not self._columns:
+        if self._columns is None:
             return super().open_images(row)
-        columns = self._columns[self.split]
+        columns = self._columns
         source = columns.image(int(row.source), "source")
         mask = None if row.mask is None else columns.mask(int(row.mask), "mask", source.size)
         return source, None if row.target is None else columns.image(int(row.target), "target"), mask
 
     def source_size(self, row: Row) -> tuple[int, int]:
         """Width and height in pixels of a row's source."""
-        if not self._columns:
+        if self._columns is None:
             return super().source_size(row)
-        return self._columns[self.split].size(int(row.source), "source")
+        return self._columns.size(int(row.source), "source")
 
     def _folder_rows(self, file: Path) -> Iterator[Row]:
         sessions = read_json(file)

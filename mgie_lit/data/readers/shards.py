@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mgie_lit.data.readers.annotations import no_layout, read_json
 from mgie_lit.data.readers.base import FileReader
 from mgie_lit.data.readers.encoded_images import decode_image, decode_mask, encoded_size
@@ -69,8 +71,9 @@ class Shards(FileReader):
         for key, value in (("block_size", block_size), ("window", window)):
             if value < 1:
                 raise ConfigError(f"{option}.{key}: expected at least 1, got {value}; raise it")
-        # What `mgie_lit.data.order.order_of` asks for.
-        self.blocks = (block_size, window) if order == BLOCKS else None
+        self.order = order
+        self.block_size = block_size
+        self.window = window
         super().__init__(
             split,
             num_examples,
@@ -81,6 +84,11 @@ class Shards(FileReader):
             index_dir=index_dir,
             option=option,
         )
+
+    @property
+    def blocks(self) -> tuple[np.ndarray, int] | None:
+        """What :func:`mgie_lit.data.order.order_of` asks for."""
+        return (np.arange(0, len(self), self.block_size), self.window) if self.order == BLOCKS else None
 
     def load(self) -> MappedTable:
         """Map the index, after a look at the sizes of the shards."""

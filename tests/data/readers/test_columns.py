@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import pytest
 
-from mgie_lit.data.readers.columns import Columns, is_columns, is_hub, open_columns
+from mgie_lit.data.readers.columns import ArrowRows, Columns, is_columns, is_hub, open_columns
 from mgie_lit.errors import DataError
 from mgie_lit.testing.datasets.pictures import encoded, image_column, source_picture
 
@@ -23,7 +23,7 @@ def demo() -> datasets.Dataset:
 
 
 def columns(dataset: Any = None) -> Columns:  # noqa: ANN401
-    return Columns(dataset or demo(), ALIASES, optional=["caption"], where="here")
+    return Columns(ArrowRows(dataset or demo()), ALIASES, optional=["caption"], where="here")
 
 
 def test_texts_and_images_by_our_names() -> None:
