@@ -46,10 +46,10 @@ class MagicBrush(ColumnReader):
         num_examples: As in :class:`ColumnReader`.
         root: The folder with ``train``, ``dev`` and ``test``, one of these, or Hugging Face's columns.
         view: ``single_turn`` or ``multi_turn``; the latter joins the instructions of a session and has no mask.
-        streaming: As in :class:`ColumnReader`.
-        streaming_mib: As in :class:`ColumnReader`.
         captions: Which of the owners' descriptions of the target becomes the ``caption``: ``local`` (of what was
             edited, as in the paper) or ``global`` (of the whole picture). They come with dev and test only.
+        streaming: As in :class:`ColumnReader`.
+        streaming_mib: As in :class:`ColumnReader`.
         expressive: As in :class:`ColumnReader`.
         on_error: As in :class:`ColumnReader`.
         exclude: As in :class:`ColumnReader`.
