@@ -143,6 +143,7 @@ class PredictionFolder:
             ConfigError: The ids do not fit the layout.
             DataError: Predictions are missing, extra, ambiguous or unreadable; one message for all.
         """
+        self._warn_about_other_seeds()
         stems = [self._stem(name, seed) for seed in self.seeds for name in sample_ids]
         wanted = set(stems)
         known = wanted | self._of_other_turns(sample_ids)
@@ -189,6 +190,16 @@ class PredictionFolder:
             return sorted(self.folder.glob("*/*"))
         inside = [self.folder / f"seed-{seed}" for seed in self.seeds[1:]]
         return sorted(path for folder in (self.folder, *inside) if folder.is_dir() for path in folder.iterdir())
+
+    def _warn_about_other_seeds(self) -> None:
+        others = {path.name for path in self.folder.glob("seed-*") if path.is_dir()}
+        others -= {f"seed-{seed}" for seed in self.seeds[1:]}
+        if others and self.layout == "ids":
+            LOG.warning(
+                "predictions: %s also holds %s, which is not scored; num_seeds=<n> asks for more than the first",
+                self.folder,
+                ", ".join(sorted(others)),
+            )
 
     def _of_other_turns(self, sample_ids: Sequence[str]) -> set[str]:
         """MagicBrush's folders hold both kinds of edits; the kind that is not scored is not too much."""

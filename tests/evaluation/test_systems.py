@@ -59,6 +59,15 @@ def test_allow_missing_passes_what_is_absent_but_not_what_is_wrong(tmp_path: Pat
         PredictionFolder(tmp_path, allow_missing=True).check(["a", "b"])
 
 
+def test_seeds_that_nobody_asked_for_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "seed-1").mkdir()
+    save(tmp_path, "a.png", "seed-1/a.png")
+    PredictionFolder(tmp_path, seeds=(0, 1)).check(["a"])
+    assert caplog.text == ""
+    PredictionFolder(tmp_path).check(["a"])
+    assert "also holds seed-1, which is not scored; num_seeds=<n> asks for more" in caplog.text
+
+
 def test_accents_match_however_they_are_stored(tmp_path: Path) -> None:
     save(tmp_path, "cafe\u0301.png")  # as some file systems give it back
     system = PredictionFolder(tmp_path)
