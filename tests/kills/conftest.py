@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import torch
 
+from mgie_lit.training.callbacks.throughput import TIMINGS
+
 SERVER = Path(__file__).with_name("warm_server.py")
-TIMINGS = {"train/examples_per_second"}
 LIMIT_SECONDS = 200.0  # wall clock; a training here takes one to five seconds of CPU
 ORPHAN_SECONDS = 30.0
 
