@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from omegaconf import DictConfig
+
+    from mgie_lit.cli.outer import Group
 
 HELP = """\
 usage: mgie train [OVERRIDES] [FLAGS]
@@ -32,8 +35,15 @@ def run(argv: list[str]) -> None:
         sys.stdout.write(overrides_help(HELP))
         return
     from mgie_lit.cli.hydra_app import run_hydra
+    from mgie_lit.config.processes import Place
 
-    run_hydra("train", argv, _train, trial_job=_train_apart, can_resume=_can_resume)
+    place = Place.find()
+    if place is None:
+        run_hydra("train", argv, _train, trial_job=_train_apart, can_resume=_can_resume)
+        return
+    from mgie_lit.cli.outer import train_together
+
+    train_together(argv, place, lambda group: run_hydra("train", argv, partial(_train_with, group)))
 
 
 def _train(config: DictConfig) -> float | None:
@@ -41,6 +51,13 @@ def _train(config: DictConfig) -> float | None:
     from mgie_lit.config.run import train
 
     return train(config, launch)
+
+
+def _train_with(group: Group, config: DictConfig) -> float | None:
+    """Train in the processes that another launcher has started."""
+    from mgie_lit.config.run import train
+
+    return train(config, group.lead, apart=True)
 
 
 def _train_apart(config: DictConfig) -> float | None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.guides import build_faults, build_guide
+from mgie_lit.config.processes import cluster_environment
 from mgie_lit.config.runs import CONFIG_FILE, VERSIONS_FILE, config_hash, resolved
 from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
@@ -206,7 +207,7 @@ def build_trainer(
         config.trainer,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[CheckedCheckpointIO()],
+        plugins=[CheckedCheckpointIO(), cluster_environment()],
         default_root_dir=str(config.paths.run_dir),
     )
     return trainer

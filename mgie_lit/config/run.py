@@ -23,6 +23,7 @@ from mgie_lit.config.devices import count_devices
 from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
 from mgie_lit.config.explain import machine_faults_explained
 from mgie_lit.config.lock import locked
+from mgie_lit.config.processes import Place, check_alone
 from mgie_lit.config.resume import record_resume, resumed_training
 from mgie_lit.config.runs import (
     CONFIG_FILE,
@@ -70,6 +71,18 @@ class Training:
         assert isinstance(config, DictConfig)
         checkpoint = (folder / _CHECKPOINT_NOTE).read_text()
         return cls(config, Path(checkpoint) if checkpoint else None)
+
+    def as_record(self) -> dict[str, str | None]:
+        """All of it as texts, for processes on other machines."""
+        checkpoint = None if self.checkpoint is None else str(self.checkpoint.absolute())
+        return {"config": OmegaConf.to_yaml(OmegaConf.create(resolved(self.config))), "checkpoint": checkpoint}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, str | None]) -> Self:
+        """What `as_record` gave."""
+        config = OmegaConf.create(record["config"])
+        assert isinstance(config, DictConfig)
+        return cls(config, Path(record["checkpoint"]) if record["checkpoint"] else None)
 
     def run(self, record: Callable[[], None] | None = None) -> float | None:
         """Build everything and train, in this process.
@@ -171,6 +184,8 @@ def _go_on(config: DictConfig, launch: Launch | None, apart: bool) -> float | No
 
 
 def _run(training: Training, record: Callable[[], None], launch: Launch | None, apart: bool) -> float | None:
+    if Place.find() is None:
+        check_alone(training.config)
     if launch is None or (training.num_processes == 1 and not apart):
         return training.run(record)
     record()
