@@ -43,7 +43,7 @@ class Group:
         Returns:
             The group.
         """
-        from torch.distributed import PrefixStore, TCPStore
+        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
         environment = cluster_environment()
         has_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

@@ -11,7 +11,7 @@ from mgie_lit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lightning.pytorch.plugins.environments import ClusterEnvironment
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from omegaconf import DictConfig
 
 TORCHRUN, SLURM = "torchrun", "srun"
@@ -81,7 +81,9 @@ def check_alone(config: DictConfig) -> None:
 
 def cluster_environment() -> ClusterEnvironment:
     """What tells Lightning this process's place: the launcher's variables, or those of our own launcher."""
-    from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     place = Place.find()
     if place is None:
