@@ -22,3 +22,17 @@ def recount_batches(checkpoint: dict[str, Any], *, before: int, after: int) -> N
         unfinished = {name: counts["ready"] - counts[name] for name in counts}  # the batch that was being ended
         ready = counts["ready"] * before // after
         counts.update({name: ready - unfinished[name] for name in counts})
+
+
+def begin_epoch_once(checkpoint: dict[str, Any]) -> None:
+    """Let the trainer's counter of epochs say that the one it is in has begun.
+
+    A training that goes on at the end of an epoch does not count the beginning of the next one. Resumed again at the
+    end of an epoch it would repeat its number, and with it order and draws.
+
+    Args:
+        checkpoint: Lightning's, changed in place.
+    """
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_progress"].values():
+        if counts["processed"] == counts["completed"]:  # in the middle of an epoch
+            counts["ready"] = counts["started"] = counts["completed"] + 1

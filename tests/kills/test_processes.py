@@ -18,6 +18,7 @@ SMALL = (
     "data.num_examples={train: 26, val: 4, test: 1}", "trainer.accelerator=cpu", "trainer.max_steps=6",
     "callbacks.checkpoint.every_n_train_steps=1", "trainer.gradient_clip_val=0.5",
 )  # fmt: skip
+DOUBLE = "trainer.precision=64-true"  # but for some float32 sums, whose rounding six steps do not magnify much
 PAIR = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
 END_SECONDS = 30.0
 
@@ -36,14 +37,14 @@ def assert_close(read_rows: Callable[[Path], list[dict[str, str]]]) -> Callable[
         for name in names:
             values = losses(tables[0], name)
             assert len(values) >= 3, name
-            assert values == pytest.approx(losses(tables[1], name), rel=1e-4), name
+            assert values == pytest.approx(losses(tables[1], name), rel=1e-6), name
         for path in sorted((first / "checkpoints").glob("*.ckpt")):
             contents = [torch.load(folder / "checkpoints" / path.name, weights_only=True) for folder in (first, second)]
             for get in (lambda content: content["state_dict"], lambda content: content["mgie_ema"]["weights"]):
                 ours, theirs = map(get, contents)
                 assert ours.keys() == theirs.keys()
                 for name, value in ours.items():
-                    assert torch.allclose(value, theirs[name], atol=2e-4), name
+                    assert torch.allclose(value, theirs[name], rtol=1e-5, atol=1e-6), name
 
     return compare
 
@@ -54,10 +55,10 @@ def test_two_processes_learn_what_one_does(
     tmp_path: Path,
 ) -> None:
     """Half the batch each, texts of unequal length, accumulated and clipped gradients, an average."""
-    shared = ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4")
+    shared = ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4", DOUBLE)
     server.run("train", *SMALL, *shared, "data.batch_size=4", f"paths.run_dir={tmp_path / 'one'}")
     server.run("train", *SMALL, *shared, *PAIR, "data.batch_size=2", f"paths.run_dir={tmp_path / 'two'}")
-    names = ("train/loss", "train/loss_lm", "train/loss_edit", "train/grad_norm", "val/loss")
+    names = ("train/loss", "train/loss_lm", "train/loss_edit", "train/grad_norm")
     assert_close(tmp_path / "one", tmp_path / "two", names)
     recorded = json.loads((tmp_path / "two" / "versions.json").read_text())
     assert recorded["rank_config_hashes"] == [recorded["config_hash"]] * 2
@@ -71,7 +72,7 @@ def test_the_number_of_processes_may_change(
 ) -> None:
     """One process, then two, then one again: the same examples a step, so the same losses."""
     run_dir, straight = tmp_path / "run", tmp_path / "straight"
-    shared = ("data.batch_size=4", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4")
+    shared = ("data.batch_size=4", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=4", DOUBLE)
     server.run("train", *SMALL, *shared, f"paths.run_dir={straight}")
     first = {"kind": "batch", "at": 6, "rank": 0}  # in the third step
     server.run("train", *SMALL, *shared, f"paths.run_dir={run_dir}", status=-9, stop=first)

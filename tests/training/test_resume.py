@@ -22,7 +22,7 @@ from mgie_lit.training.module import EditModule
 MAX_STEPS = 5  # of 3 an epoch: resuming in the middle, at the end and after the end of an epoch
 COMPARED = (
     "global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "EditDataModule", "mgie_ema",
-    "mgie_random_states", "mgie_owed",
+    "mgie_random_states", "mgie_owed", "epoch_progress", "batch_progress",
 )  # fmt: skip
 
 Fit = Callable[..., lightning.Trainer]
@@ -105,6 +105,9 @@ def compare(straight: Path, resumed: Path, steps: range) -> None:
     assert len(steps) > 0
     for step in steps:
         first, second = load(straight, step), load(resumed, step)
+        for content in (first, second):
+            content["epoch_progress"] = content["loops"]["fit_loop"]["epoch_progress"]
+            content["batch_progress"] = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for key in COMPARED:
             assert_equal(first[key], second[key], f"step {step}: {key}")
     assert (resumed / "metrics.csv").read_text() == (straight / "metrics.csv").read_text()
@@ -175,14 +178,21 @@ def test_checkpoints_of_a_monitored_value_resume_alike(fit: Fit, tmp_path: Path)
         compare(straight, resumed, later)
 
 
-def test_a_resumed_run_is_resumed(fit: Fit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(("num_examples", "first", "second"), [(7, 2, 3), (7, 3, 4), (5, 2, 4), (2, 2, 3)])
+def test_a_resumed_run_is_resumed(
+    num_examples: int, first: int, second: int, num_workers: int, fit: Fit, tmp_path: Path
+) -> None:
+    """In the middle of an epoch and at its end, in any order."""
+    settings: dict[str, Any] = {"data": {"num_examples": {"train": num_examples, "val": 3}, "num_workers": num_workers}}
+    settings["limit_val_batches"] = 0
     straight = tmp_path / "straight"
-    fit(straight)
-    once = killed_at(straight, 2, tmp_path / "once")
-    fit(once, resume=2)
-    twice = killed_at(once, 3, tmp_path / "twice")
-    fit(twice, resume=3)
-    compare(straight, twice, range(4, MAX_STEPS + 1))
+    fit(straight, **settings)
+    once = killed_at(straight, first, tmp_path / "once")
+    fit(once, resume=first, **settings)
+    twice = killed_at(once, second, tmp_path / "twice")
+    fit(twice, resume=second, **settings)
+    compare(straight, twice, range(second + 1, MAX_STEPS + 1))
 
 
 def test_two_runs_of_one_seed_are_equal_and_another_seed_differs(fit: Fit, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mgie_lit.training.csv_logger import CSVLogger
 from mgie_lit.training.owed import OWED_KEY, Owed, settle
+from mgie_lit.training.progress import begin_epoch_once
 from mgie_lit.training.termination import TERMINATED, Termination
 
 
@@ -70,6 +71,7 @@ class StepCheckpoint(ModelCheckpoint):
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 logger.sync()
+        begin_epoch_once(checkpoint)
         checkpoint[OWED_KEY] = Owed.of(trainer).as_record()
 
     def on_load_checkpoint(
