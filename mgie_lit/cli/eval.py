@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mgie_lit.cli.help_text import HELP_FLAGS, overrides_help
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omegaconf import DictConfig
 
 HELP = """\
@@ -35,10 +37,19 @@ def run(argv: list[str]) -> None:
         return
     from mgie_lit.cli.hydra_app import run_hydra
 
-    run_hydra("eval", argv, _evaluate, unused={"size"})
+    run_hydra("eval", argv, _evaluate, unused={"size"}, can_resume=_can_resume)
 
 
 def _evaluate(config: DictConfig) -> None:
     from mgie_lit.config.run import evaluate_run
 
     print(evaluate_run(config), flush=True)
+
+
+def _can_resume(run_dir: Path) -> bool:
+    """Whether a directory holds an evaluation that has scored something and is not complete."""
+    from mgie_lit.config.runs import is_recorded
+    from mgie_lit.evaluation.journal import PROGRESS_DIR
+    from mgie_lit.evaluation.plan import METRICS_FILE
+
+    return is_recorded(run_dir) and (run_dir / PROGRESS_DIR).is_dir() and not (run_dir / METRICS_FILE).exists()

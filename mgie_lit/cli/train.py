@@ -71,12 +71,10 @@ def _train_apart(config: DictConfig) -> float | None:
 def _can_resume(run_dir: Path) -> bool:
     """Whether a directory holds a training that was recorded and has a checkpoint that is whole."""
     from mgie_lit.checkpoints.runs import find_checkpoint
-    from mgie_lit.config.runs import read_run_config
+    from mgie_lit.config.runs import is_recorded
     from mgie_lit.errors import CheckpointError
 
     try:
-        read_run_config(run_dir)
-        find_checkpoint(run_dir)
+        return is_recorded(run_dir) and find_checkpoint(run_dir).is_file()
     except CheckpointError:
         return False
-    return True

@@ -94,6 +94,11 @@ def write_run_files(run_dir: Path, config: DictConfig, overrides: Sequence[str])
             raise _occupied(run_dir, name) from None
 
 
+def is_recorded(run_dir: Path) -> bool:
+    """Whether `write_run_files` has come to its end there."""
+    return all((run_dir / name).is_file() for name in RUN_FILES)
+
+
 def remove_run_files(run_dir: Path) -> None:
     """Give a directory back that `write_run_files` has just claimed for a job that could not begin."""
     for name in RUN_FILES:

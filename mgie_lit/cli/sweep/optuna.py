@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.trial import Trial, TrialState
 
 from mgie_lit.errors import ConfigError, MGIEError
+from mgie_lit.trials import FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ class OptunaSweep:
     """
 
     def __init__(self, config: DictConfig, overrides: Sequence[str], trials: Trials, record: SweepRecord) -> None:
-        self.config, self.trials, self.seed = config, trials, record.seed
+        self.config, self.trials, self.seed, self.name = config, trials, record.seed, record.name
         self.node = config.hydra.sweeper
         self.num_trials, self.batch_size = int(self.node.n_trials), int(self.node.n_jobs)
         self.plugin = self._plugin()
@@ -106,8 +107,7 @@ class OptunaSweep:
     def _own_trials(self) -> list[optuna.trial.FrozenTrial]:
         """Trials of this sweep, by number; a study in a database of the user's may have others too."""
         everything = self.study.get_trials(deepcopy=False)
-        name = self.trials.sweep_dir.name
-        own = [one for one in everything if one.user_attrs.get(SWEEP_KEY) == name and NUMBER_KEY in one.user_attrs]
+        own = [one for one in everything if one.user_attrs.get(SWEEP_KEY) == self.name]
         return sorted(own, key=lambda one: int(one.user_attrs[NUMBER_KEY]))
 
     def _ask(self, number: int) -> Trial:
@@ -115,8 +115,8 @@ class OptunaSweep:
         random.seed(seed)  # the grid sampler draws from it
         self.study.sampler = self._sampler(seed)
         trial = self.study.ask()
-        trial.set_user_attr(SWEEP_KEY, self.trials.sweep_dir.name)
         trial.set_user_attr(NUMBER_KEY, number)
+        trial.set_user_attr(SWEEP_KEY, self.name)  # last: only now it is one of ours
         return trial
 
     def _suggest(self, trial: Trial) -> list[str]:
@@ -135,14 +135,16 @@ class OptunaSweep:
         """
         num_failed = 0
         for trial, record in results:
-            is_good = record is not None and record.value is not None and math.isfinite(record.value)
-            value, state = (record.value, TrialState.COMPLETE) if record and is_good else (None, TrialState.FAIL)
+            value = None if record is None else record.value
+            state = TrialState.FAIL if value is None else TrialState.COMPLETE
+            if record is not None and record.state == FINISHED and value is None:
+                self.trials.fail(record)
             try:
                 self.study.tell(trial, value, state)
             except RuntimeError as error:  # the grid sampler wants to stop a loop that is not optuna's
                 if "Study.stop" not in str(error):
                     raise
-            num_failed += not is_good
+            num_failed += value is None
         return num_failed
 
     def _plugin(self) -> OptunaSweeperImpl:

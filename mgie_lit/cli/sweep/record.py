@@ -37,6 +37,7 @@ class SweepRecord:
         directory: Where the command was typed: relative paths start there.
         direction: ``minimize`` or ``maximize``.
         seed: From which Optuna's sampler draws.
+        name: Marks the sweep's trials in a study; it stays when the directory is renamed.
     """
 
     command: str
@@ -47,6 +48,7 @@ class SweepRecord:
     directory: str = ""
     direction: str = "minimize"
     seed: int = 0
+    name: str = ""
 
     def write(self, sweep_dir: Path) -> None:
         """Put it into the sweep's directory; an older one is replaced at once."""

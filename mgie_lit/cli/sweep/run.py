@@ -195,6 +195,7 @@ class _Sweep:
                 record,
                 directory=os.getcwd(),
                 direction=check_direction(direction),
+                name=self.directory.name,
                 seed=secrets.randbits(SEED_BITS) if given is None else int(given),
             )
         self.record = record

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mgie_lit.report.sweeps import read_all, trial_table
+from mgie_lit.errors import MGIEError
+from mgie_lit.report.sweeps import read_all, read_sweep, trial_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 def print_table(sweep_dir: Path) -> None:
     """Print all trials of a sweep, and which is the best: what ``mgie report`` shows of it."""
-    _, _, (sweep,) = read_all([sweep_dir])
+    try:
+        _, _, (sweep,) = read_all([sweep_dir])
+    except MGIEError:  # a trial was killed while it wrote; records say what came out
+        sweep = read_sweep(sweep_dir, [])
     table = trial_table(sweep)
     print(as_text(table))
     print(table.note)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
-NUM_LAUNCHES = 2  # of trials that were lost because another one's death took their launcher's processes with it
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,13 @@ class Trials:
         """
         for one in planned:
             self.refuse(one)
-        for _ in range(NUM_LAUNCHES):
-            pending = [index for index, one in enumerate(planned) if _is_pending(one)]
-            if not pending or not self._launch(planned[pending[0] : pending[-1] + 1]):
+        while pending := [index for index, one in enumerate(planned) if _is_pending(one)]:
+            if not self._launch(planned[pending[0] : pending[-1] + 1]):
                 break
+            for one in planned:
+                if _is_lost(one):  # by its own fault or by that of one beside it: alone it shows
+                    self._launch([one])
+                    self._close(one)
         for one in planned:
             self._close(one)
         return [one.record() for one in planned]
@@ -122,6 +124,11 @@ class Trials:
         record = record.end(FAILED, error=one.fault, is_user_fault=True)
         record.write(one.directory)
         sys.stderr.write(f"{title(record, self.shared)} failed: {one.fault}\n")
+
+    def fail(self, record: TrialRecord) -> None:
+        """Mark a trial that finished as failed, because its sweeper can do nothing with it."""
+        why = record.error or "it gave no value to optimize"
+        record.end(FAILED, error=why, is_user_fault=True).write(self.known[record.number].directory)
 
     @property
     def is_stopping(self) -> bool:
@@ -165,7 +172,7 @@ class Trials:
     def _close(self, one: Planned) -> None:
         """Mark a trial whose process is gone."""
         record = one.record()
-        if record is None or record.state != RUNNING or record.is_alive:
+        if record is None or not _is_lost(one):
             return
         if self.is_stopping:
             record.end(STOPPED).write(one.directory)
@@ -190,6 +197,11 @@ def _subdirectory(config: DictConfig, number: int) -> str:
 def _is_pending(one: Planned) -> bool:
     record = one.record()
     return record is None or not record.is_over
+
+
+def _is_lost(one: Planned) -> bool:
+    record = one.record()
+    return record is not None and record.state == RUNNING and not record.is_alive
 
 
 def _other_trial(one: Planned) -> str | None:

@@ -142,9 +142,9 @@ def _keep_logging() -> Iterator[None]:
 @pytest.fixture
 def by_value() -> Iterator[None]:
     """Let workers get the job itself: they can not import the tests."""
-    from joblib.externals import cloudpickle as joblibs
+    import cloudpickle
 
     module = sys.modules[__name__]
-    joblibs.register_pickle_by_value(module)
+    cloudpickle.register_pickle_by_value(module)
     yield
-    joblibs.unregister_pickle_by_value(module)
+    cloudpickle.unregister_pickle_by_value(module)

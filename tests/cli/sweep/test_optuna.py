@@ -47,14 +47,12 @@ def test_values_reach_the_study(app: App, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("action", ["fault", "killed", "no value", "nan"])
 def test_a_bad_trial_is_told_as_failed(app: App, action: str) -> None:
     space = ["hydra/sweeper=optuna", "seed=0,1", "hydra/sweeper/sampler=grid", "hydra.sweeper.n_jobs=1"]
-    if action in ("fault", "killed"):
-        with pytest.raises((MGIEError, SystemExit)):
-            app(*space, actions={1: action})
-    else:
+    with pytest.raises((MGIEError, SystemExit)):
         app(*space, actions={1: action})
     by_seed = {trial.params["seed"]: trial for trial in study_of(app).trials}
     assert {seed: trial.state.name for seed, trial in by_seed.items()} == {0: "COMPLETE", 1: "FAIL"}
     assert by_seed[1].value is None
+    assert sorted(app.states) == sorted([FINISHED, KILLED if action == "killed" else FAILED])
     assert len(app.runs) == 2
 
 
@@ -140,7 +138,9 @@ def dying(app: App, monkeypatch: pytest.MonkeyPatch, settings: list[str], number
 
 
 def test_more_trials_after_the_end(app: App) -> None:
+    """In a directory that was renamed."""
     app(*SWEEP[:2], "hydra.sweeper.n_trials=2")
+    app.sweep_dir = app.sweep_dir.rename(app.workplace / "elsewhere")
     app.resume("hydra.sweeper.n_trials=4")
     assert len(app.runs) == len(app.records) == len(study_of(app).trials) == 4
     app.resume()
