@@ -187,17 +187,22 @@ def _forwarded_signals(processes: list[_Process]) -> Iterator[list[int]]:
         yield received
         return
 
+    def pass_on(signum: int, frame: object = None) -> None:
+        for process in processes:
+            if process.handle.poll() is None:
+                process.handle.send_signal(signum)
+
     def forward(signum: int, frame: object) -> None:
         nonlocal first
         if signum == signal.SIGINT and time.monotonic() - first > IMPATIENCE_SECONDS:
             raise KeyboardInterrupt
         first = min(first, time.monotonic())
         received.append(signum)
-        for process in processes:
-            if process.handle.poll() is None:
-                process.handle.send_signal(signal.SIGTERM)
+        pass_on(signal.SIGTERM)
 
     before = {signum: signal.signal(signum, forward) for signum in (signal.SIGTERM, signal.SIGINT)}
+    if "SLURM_JOB_ID" in os.environ:
+        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, pass_on)  # for callbacks.requeue
     try:
         yield received
     finally:

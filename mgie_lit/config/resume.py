@@ -66,6 +66,28 @@ def resumed_training(config: DictConfig, overrides: Sequence[str]) -> DictConfig
     return resumed
 
 
+def requeued_run(root: Path, overrides: Sequence[str]) -> Path | None:
+    """The run that a Slurm job goes on with when it has been put back into the queue.
+
+    Args:
+        root: Where notes of jobs are kept (`SlurmRequeue`).
+        overrides: What was typed; a job may train several times, each goes on with its own run.
+
+    Returns:
+        Its directory; None outside such a job, or where it had not begun this training.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    from mgie_lit.training.callbacks.requeue import note_of  # brings Lightning
+
+    note = note_of(root, job)
+    if not note.is_file():
+        return None
+    runs = [Path(line) for line in note.read_text(encoding="utf-8").splitlines()]
+    return next((run for run in reversed(runs) if _recorded(run) == list(overrides)), None)
+
+
 def record_resume(run_dir: Path, overrides: Sequence[str], step: int) -> None:
     """Add a line about a resume to the run.
 

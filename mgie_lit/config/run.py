@@ -24,7 +24,7 @@ from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
 from mgie_lit.config.explain import machine_faults_explained
 from mgie_lit.config.lock import locked
 from mgie_lit.config.processes import Place, check_alone
-from mgie_lit.config.resume import record_resume, resumed_training
+from mgie_lit.config.resume import record_resume, requeued_run, resumed_training
 from mgie_lit.config.runs import (
     CONFIG_FILE,
     check_free,
@@ -135,6 +135,8 @@ def train(config: DictConfig, launch: Launch | None = None, *, apart: bool = Fal
     Raises:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
     """
+    if config.resume is None and (before := requeued_run(Path(config.paths.root), current_overrides())):
+        config.resume = str(before)
     if config.resume is None:
         check_trains(config.model)
         with locked(Path(config.paths.run_dir)):
