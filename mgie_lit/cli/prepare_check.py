@@ -58,7 +58,9 @@ def run(overrides: list[str]) -> None:
     for path in paths:
         if path.exists():
             raise ConfigError(f"check.dir: expected a folder without results, but {path} exists; choose another")
-    limits = Limits(options.aspect_tolerance, options.unedited_difference, options.max_text_length)
+    limits = Limits(
+        options.aspect_tolerance, options.unedited_difference, options.unedited_quality, options.max_text_length
+    )
     expressive = _expressive(config)
     datasets, findings = _datasets(config)
     findings += check(datasets, limits, num_workers=options.num_workers, expressive=expressive)

@@ -12,7 +12,15 @@ from mgie_lit.data.readers.base import FileReader
 from mgie_lit.data.readers.expressive import COLUMN
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.prepare.check.findings import Finding
-from mgie_lit.prepare.check.fingerprints import PRINT, cells, largest_difference, look, pixel_hash, words_hash
+from mgie_lit.prepare.check.fingerprints import (
+    PRINT,
+    cells,
+    is_compression,
+    largest_difference,
+    look,
+    pixel_hash,
+    words_hash,
+)
 from mgie_lit.prepare.check.texts import MAX_LENGTH, absurdity
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
     from mgie_lit.data.readers import EditDataset
     from mgie_lit.types import EditExample
 
+MAX_QUALITY = 100  # of JPEG
 TRAINING_SPLITS = ("train", "val")  # their examples need a target
 
 
@@ -36,10 +45,16 @@ class Limits:
 
     aspect_tolerance: float = 0.02  # relative difference of width/height between source and target
     unedited_difference: float = 2.0  # of 255: largest difference of any of 64 x 64 cells
+    unedited_quality: int = 75  # of JPEG: what differs no more than saving with it, unless no difference is allowed
     max_text_length: int = MAX_LENGTH  # characters
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        if not 1 <= self.unedited_quality <= MAX_QUALITY:
+            raise ConfigError(
+                f"check.unedited_quality: expected a JPEG quality of 1 to {MAX_QUALITY}, got "
+                f"{self.unedited_quality}; change it"
+            )
         for name, least in (("aspect_tolerance", 0), ("unedited_difference", 0), ("max_text_length", 1)):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"check.{name}: expected a number >= {least}, got {getattr(self, name)}; raise it")
@@ -123,9 +138,13 @@ def _image_findings(example: EditExample, split: str, limits: Limits, row: np.nd
     row["target"], row["target_look"] = pixel_hash(example.target), look(target_cells)
     yield from _size_findings(example.sample_id, split, example.source, example.target, limits)
     difference = largest_difference(source_cells, target_cells)
-    if difference <= limits.unedited_difference:
-        how = "has the same pixels" if row["source"] == row["target"] else f"differs by {difference} of 255 at most"
-        yield Finding(example.sample_id, split, "unedited", f"the target {how}")
+    least, quality = limits.unedited_difference, limits.unedited_quality
+    if row["source"] == row["target"]:
+        yield Finding(example.sample_id, split, "unedited", "the target has the same pixels")
+    elif difference <= least:
+        yield Finding(example.sample_id, split, "unedited", f"the target differs by {difference} of 255 at most")
+    elif least > 0 and is_compression(example.source, example.target, quality=quality, least=least):
+        yield Finding(example.sample_id, split, "unedited", "the target differs as if it were compressed again")
 
 
 def _size_findings(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import maximum_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 PRINT = np.dtype([(name, np.uint64) for name in ("source", "target", "words", "source_look", "target_look")])
 GRID = 64  # cells a side in which two images are compared
 NEAR_BITS = 2  # of 64; looks that differ in no more are taken for the same picture
+AREAS = 4  # a side, each of 16 x 16 cells
+# Compressing again, or with another program, errs elsewhere and by more: how often a picture's own error it may be. Of
+# cells, the largest error of 5 x 5 around; of areas, the largest of all.
+_CELL_FACTOR, _CELLS_AROUND, _AREA_FACTOR = 2.0, 5, 1.5
+_ROUNDING = 1  # of 255: both means of a cell are whole numbers
+_NO_COMPRESSION = 8  # of 255; areas that differ by more are an edit, whatever the quality
 _FLAT = 8  # of 255; below this range a picture has no structure to recognise
 _NEIGHBOURS = 8  # compared with each look in each sorted order
 _ROTATIONS = (0, 16, 32, 48)  # bits
@@ -56,6 +64,50 @@ def largest_difference(first: Image.Image, second: Image.Image) -> int:
     """Largest difference of any cell and channel of two pictures from :func:`cells`, 0 to 255."""
     difference = np.asarray(first, np.int16) - np.asarray(second, np.int16)
     return int(np.abs(difference).max())
+
+
+def is_compression(first: Image.Image, second: Image.Image, *, quality: int, least: float) -> bool:
+    """Whether two pictures differ no more than one of them does from itself, saved as JPEG.
+
+    Compression errs where there is structure, by more the smaller the picture, but hardly in the mean of a large area.
+    So differences are held against the error that JPEG makes in the same place: in 64 x 64 cells, where a local edit
+    shows, and in 4 x 4 areas, where a change of the whole picture does.
+
+    Args:
+        first: RGB.
+        second: RGB.
+        quality: Of JPEG; files of this quality and better are taken for the same picture.
+        least: Of 255: cells may differ by this everywhere, areas by half of it.
+
+    Returns:
+        False where there is an edit.
+    """
+    one, other = _means(first), _means(second)
+    in_cells, in_areas = np.abs(one - other), np.abs(_areas(one) - _areas(other))
+    if in_areas.max() > _NO_COMPRESSION:
+        return False
+    again = [(means, _means(_as_jpeg(picture, quality))) for means, picture in ((one, first), (other, second))]
+    cell_error = np.max([np.abs(means - saved) for means, saved in again], (0, -1))  # (GRID, GRID)
+    area_error = max(np.abs(_areas(means) - _areas(saved)).max() for means, saved in again)
+    allowed = _ROUNDING + np.maximum(least, _CELL_FACTOR * maximum_filter(cell_error, _CELLS_AROUND))
+    return bool((in_cells.max(-1) <= allowed).all() and in_areas.max() <= max(least / 2, _AREA_FACTOR * area_error))
+
+
+def _as_jpeg(image: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def _means(image: Image.Image) -> np.ndarray:
+    """``(GRID, GRID, 3)`` float64, 0 to 255."""
+    return np.asarray(cells(image), np.float64)
+
+
+def _areas(means: np.ndarray) -> np.ndarray:
+    side = GRID // AREAS
+    mean: np.ndarray = means.reshape(AREAS, side, AREAS, side, 3).mean((1, 3))
+    return mean
 
 
 def mixed(*columns: np.ndarray) -> np.ndarray:

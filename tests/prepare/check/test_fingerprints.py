@@ -4,11 +4,13 @@ import io
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from mgie_lit.prepare.check.fingerprints import (
     NEAR_BITS,
     cells,
+    is_compression,
     largest_difference,
     look,
     mixed,
@@ -94,3 +96,42 @@ def test_pictures_without_a_look_are_near_nothing() -> None:
 
 def test_three_bits_are_not_near() -> None:
     assert list(near_pairs(np.array([0b1000, 0b1111], np.uint64))) == []
+
+
+SIZES = (64, 128, 256, 512)
+PHOTOGRAPHS = ("astronaut", "coffee", "rocket")
+
+
+def photograph(name: str, side: int) -> Image.Image:
+    image = Image.fromarray(getattr(skimage.data, name)())
+    square = min(image.size)
+    return image.crop((0, 0, square, square)).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def is_same(first: Image.Image, second: Image.Image) -> bool:
+    return is_compression(first, second, quality=75, least=2)
+
+
+@pytest.mark.parametrize("side", SIZES)
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_compression_is_told_from_subtle_edits(name: str, side: int) -> None:
+    source = photograph(name, side)
+    saved = as_jpeg(source, 90)
+    assert is_same(source, saved)
+    assert is_same(saved, source)
+    assert largest_difference(cells(source), cells(saved)) > 2, "fixed limits would not do"
+    brighter = source.point(lambda value: min(round(1.04 * value), 255))
+    assert not is_same(source, brighter)
+    assert not is_same(source, as_jpeg(brighter, 90))
+
+
+@pytest.mark.parametrize("change", [-20, 20])
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_a_small_patch_of_a_large_picture_is_an_edit(name: str, change: int) -> None:
+    source = photograph(name, 512)
+    edited = source.copy()
+    patch = source.crop((200, 136, 216, 152))
+    edited.paste(patch.point(lambda value: value + change), (200, 136))
+    assert np.abs(np.asarray(edited, int) - np.asarray(source, int)).max() > 10
+    assert not is_same(source, edited)
+    assert not is_same(source, as_jpeg(edited, 90))

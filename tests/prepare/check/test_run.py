@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from mgie_lit.data.readers.imagefolder import ImageFolder
@@ -131,6 +133,17 @@ def test_unedited(row: MakeRow) -> None:
     assert briefly(found(rows, limits=Limits(unedited_difference=0))) == [("train", "row-0", "unedited")]
 
 
+def test_a_compressed_copy_is_unedited(row: MakeRow) -> None:
+    source = Image.fromarray(skimage.data.astronaut()).resize((96, 96))
+    file = io.BytesIO()
+    source.save(file, "JPEG", quality=90)
+    rows = [row(0, source=source, target=Image.open(file).convert("RGB"))]
+    (finding,) = found(rows)
+    assert (finding.kind, finding.detail) == ("unedited", "the target differs as if it were compressed again")
+    assert found(rows, limits=Limits(unedited_quality=100)) == []
+    assert found(rows, limits=Limits(unedited_difference=0)) == []
+
+
 def test_absurd_texts_of_both_kinds(row: MakeRow) -> None:
     rows = [row(0, instruction="?!"), row(1, expressive_instruction="nan"), row(2, instruction="x" * 30)]
     findings = found(rows, limits=Limits(max_text_length=29))
@@ -222,6 +235,8 @@ def test_faulty_options() -> None:
         Limits(aspect_tolerance=-0.1)
     with pytest.raises(ConfigError, match=r"check\.max_text_length: expected a number >= 1, got 0"):
         Limits(max_text_length=0)
+    with pytest.raises(ConfigError, match=r"check\.unedited_quality: expected a JPEG quality of 1 to 100, got 0; cha"):
+        Limits(unedited_quality=0)
 
 
 class _Deadly(Rows):
