@@ -39,14 +39,16 @@ class Bootstrap:
             units: For each row the name of the unit that it belongs to.
 
         Returns:
-            ``(2, columns)``: lower and upper end; NaN for a column without any score.
+            ``(2, columns)``: lower and upper end; NaN for a column with scores of fewer than two units, which say
+            nothing about others.
         """
         means = bootstrap_means(values, units, num_draws=self.num_draws, seed=self.seed)
         tail = 100.0 * (1.0 - self.level) / 2.0
         ends = np.full((2, values.shape[1]), np.nan)
+        names = np.asarray(units)
         for column in range(values.shape[1]):
             scored = means[:, column][~np.isnan(means[:, column])]
-            if scored.size:
+            if len(set(names[~np.isnan(values[:, column])])) > 1:
                 ends[:, column] = np.percentile(scored, [tail, 100.0 - tail])
         return ends
 

@@ -171,8 +171,8 @@ def _difference(
     return Difference(
         metric=name,
         mean=float(scored.mean()),
-        ci_low=float(low) if is_drawn else None,
-        ci_high=float(high) if is_drawn else None,
+        ci_low=float(low) if is_drawn and not np.isnan(low) else None,
+        ci_high=float(high) if is_drawn and not np.isnan(high) else None,
         n=len(scored),
         wins=int((gains > 0).sum()),
         losses=int((gains < 0).sum()),

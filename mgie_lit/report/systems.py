@@ -29,13 +29,13 @@ class Score:
     """One metric of one system on the common samples."""
 
     mean: float
-    ci_low: float
-    ci_high: float
+    ci_low: float | None  # None where a single unit was scored
+    ci_high: float | None
     n: int
     mark: Mark
 
     @property
-    def part(self) -> dict[str, float]:
+    def part(self) -> dict[str, object]:
         """As in ``metrics.json``."""
         return {"mean": self.mean, "ci_low": self.ci_low, "ci_high": self.ci_high}
 
@@ -60,7 +60,7 @@ def systems_table(group: Sequence[Evaluation]) -> Table:
         )
         for system in systems
     ]
-    records = [
+    records: list[dict[str, object]] = [
         {"system": system, "kind": "measured", "metric": name, **found[system].part}
         | {"n": found[system].n, "mark": found[system].mark, "source": ""}
         for system in systems
@@ -139,15 +139,19 @@ def _marked(table: pd.DataFrame, evaluation: Evaluation, *, higher: bool) -> dic
     low, high = bootstrap_of(evaluation).intervals(columns, units_of(evaluation, list(table.index)))
     count = len(means)
     marks: list[Mark] = [
-        "best" if index == best else "tie" if low[count + index] <= 0 <= high[count + index] else ""
+        "best" if index == best else "" if low[count + index] > 0 or high[count + index] < 0 else "tie"
         for index in range(count)
     ]
     if count == 1:
         marks = [""]  # nothing to be better than
     return {
-        str(system): Score(float(means[index]), float(low[index]), float(high[index]), len(table), marks[index])
+        str(system): Score(float(means[index]), _end(low[index]), _end(high[index]), len(table), marks[index])
         for index, system in enumerate(table.columns)
     }
+
+
+def _end(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _is_copy(evaluation: Evaluation) -> bool:

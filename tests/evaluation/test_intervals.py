@@ -109,3 +109,11 @@ def test_description_says_what_was_drawn() -> None:
         "seed": 3,
         "level": 0.95,
     }
+
+
+def test_one_unit_has_no_interval() -> None:
+    values = np.array([[0.1, 0.2], [0.3, np.nan], [0.5, np.nan]])
+    ends = Bootstrap(num_draws=50).intervals(values, ["a", "b", "b"])
+    assert ends[0, 0] < ends[1, 0]
+    assert np.isnan(ends[:, 1]).all(), "a single unit says nothing about others"
+    assert np.isnan(Bootstrap(num_draws=50).intervals(values[:1], ["a"])).all()
