@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 pytestmark = pytest.mark.slow
 
@@ -28,11 +26,6 @@ def mgie(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def processes_of(run_dir: Path) -> list[str]:
@@ -60,23 +53,6 @@ def wait_for(condition: object, seconds: float = 120) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.1)
-
-
-def test_two_processes_learn_what_one_does(run_dir: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    for arguments in ([f"paths.run_dir={run_dir}", *PAIR], [f"paths.run_dir={alone}"]):
-        process = mgie(*arguments)
-        _, errors = process.communicate(timeout=280)
-        assert process.returncode == 0, errors
-    losses = [[float(row["train/loss"]) for row in rows(folder) if row["train/loss"]] for folder in (run_dir, alone)]
-    assert len(losses[0]) == 4
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    weights = [
-        torch.load(folder / "checkpoints" / "step-00000004.ckpt", weights_only=True)["state_dict"]
-        for folder in (run_dir, alone)
-    ]
-    assert all(torch.allclose(weights[0][name], value, atol=1e-3) for name, value in weights[1].items())
-    assert [path for path in run_dir.iterdir() if path.name.startswith(".processes")] == []
 
 
 def test_a_fault_of_the_user_is_said_once(run_dir: Path) -> None:

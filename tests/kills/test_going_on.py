@@ -60,7 +60,10 @@ def test_without_a_checkpoint_it_begins_anew(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("damage", ["cut off", "another hash", "no hash and cut off"])
+@pytest.mark.parametrize(
+    "damage",
+    ["no hash and cut off", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cut off", "another hash"))],
+)
 def test_the_checkpoint_before_a_damaged_one(
     damage: str,
     straight: Path,
@@ -92,6 +95,7 @@ def test_another_training_is_refused(run_dir: Path, server: Any) -> None:  # noq
     assert content(run_dir) == before
 
 
+@pytest.mark.slow
 def test_a_change_is_remembered_by_the_next_resume(run_dir: Path, server: Any) -> None:  # noqa: ANN401
     server.run("train", f"resume={run_dir}", "trainer.max_steps=5")
     assert (run_dir / "checkpoints" / "step-00000005.ckpt").is_file()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +167,8 @@ def test_killed_here_and_there(
     tmp_path: Path,
 ) -> None:
     """A short version of the next test, for every run of the tests."""
-    done = kill_and_compare(server, assert_same_run, CASES[name], [], tmp_path, kills=SHORT, seed=SEED)
+    few = ["trainer.max_steps=4", "data.num_workers=0"]
+    done = kill_and_compare(server, assert_same_run, CASES[name], few, tmp_path, kills=SHORT, seed=SEED)
     assert done.count == SHORT
 
 
@@ -186,3 +191,23 @@ def test_killed_everywhere(
     spent = f"{server.cpu_s - before:.0f} s CPU, last process gone after {done.slowest_end:.1f} s"
     record_property("summary", f"{name}: seed {seed}, {done.count} kills, {spent}; {', '.join(done.stops)}")
     assert done.count == LONG
+
+
+@pytest.mark.kills
+@pytest.mark.parametrize("name", ["one process, edits in validation", "two processes"])
+def test_the_command_as_it_is_typed(name: str, server: Any, assert_same_run: Compare, tmp_path: Path) -> None:  # noqa: ANN401
+    """Killed after its third checkpoint, in a process that has imported everything itself."""
+    overrides = ("train", *CASES[name].overrides)
+    server.run(*overrides, f"paths.run_dir={tmp_path / 'straight'}")
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "mgie_lit.cli.main"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, *overrides, f"paths.run_dir={run_dir}"], env=environment, cwd=tmp_path)
+    while not (run_dir / "checkpoints" / "step-00000003.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -9
+    time.sleep(2.0)  # for ranks, whose parent it was
+    subprocess.run([*command, "train", f"resume={run_dir}"], env=environment, cwd=tmp_path, check=True)
+    assert_same_run(tmp_path / "straight", run_dir)

@@ -123,8 +123,17 @@ def killed_at(straight: Path, step: int, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"limit_val_batches": 0}])
+@pytest.mark.parametrize(
+    ("settings", "num_workers"),
+    [
+        ({}, 0),
+        ({"accumulate_grad_batches": 2}, 2),
+        *(
+            pytest.param(settings, num_workers, marks=pytest.mark.slow)
+            for settings, num_workers in (({}, 2), ({"accumulate_grad_batches": 2}, 0), ({"limit_val_batches": 0}, 2))
+        ),
+    ],
+)
 def test_straight_equals_resumed_from_any_step(
     settings: dict[str, Any], num_workers: int, fit: Fit, tmp_path: Path
 ) -> None:
@@ -142,7 +151,7 @@ def test_straight_equals_resumed_from_any_step(
         compare(straight, resumed, range(step + 1, MAX_STEPS + 1))
 
 
-@pytest.mark.parametrize("step", [2, 4, 5])
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 4, 5])
 @pytest.mark.parametrize("lost", ["validation", "row and validation", "nothing"])
 def test_what_a_step_owed_is_done_first(lost: str, step: int, fit: Fit, tmp_path: Path) -> None:
     """Killed right after a checkpoint, before the row of its step or the validation that was due; the last step too."""
@@ -178,8 +187,14 @@ def test_checkpoints_of_a_monitored_value_resume_alike(fit: Fit, tmp_path: Path)
         compare(straight, resumed, later)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-@pytest.mark.parametrize(("num_examples", "first", "second"), [(7, 2, 3), (7, 3, 4), (5, 2, 4), (2, 2, 3)])
+@pytest.mark.parametrize(
+    ("num_examples", "first", "second", "num_workers"),
+    [
+        (5, 2, 4, 1),
+        (7, 2, 3, 0),
+        *(pytest.param(*values, marks=pytest.mark.slow) for values in ((5, 2, 4, 0), (7, 3, 4, 1), (2, 2, 3, 1))),
+    ],
+)
 def test_a_resumed_run_is_resumed(
     num_examples: int, first: int, second: int, num_workers: int, fit: Fit, tmp_path: Path
 ) -> None:
