@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mgie_lit.checkpoints.torch_files import READ_ERRORS
 from mgie_lit.errors import CheckpointError, ConfigError
 
 LOG = logging.getLogger(__name__)
+_STEP = re.compile(r"step[-=]?(\d+)")  # in the name of a checkpoint
 SUFFIX = ".ckpt"
 CHECKPOINT_DIR = "checkpoints"
 CONFIG_KEY = "mgie_config"
@@ -32,7 +34,8 @@ def find_checkpoint(path: Path) -> Path:
         path: A ``.ckpt`` file, or a run directory with ``checkpoints/*.ckpt``.
 
     Returns:
-        The file; of several the one written last, links left out, and, with a warning, damaged ones too.
+        The file; of several that of the last step, or the one written last where names do not say the step. Links are
+        left out, and, with a warning, damaged ones too.
 
     Raises:
         CheckpointError: There is none, or none that is whole; the message says what was looked for.
@@ -50,7 +53,7 @@ def find_checkpoint(path: Path) -> Path:
             f"{path}: expected a {SUFFIX} file or a run directory with {CHECKPOINT_DIR}/*{SUFFIX}, found "
             f"{'a folder without one' if path.is_dir() else 'nothing'}"
         )
-    newest_first = sorted(candidates, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
+    newest_first = _newest_first(candidates)
     for file in newest_first:
         if is_whole(file):
             return file
@@ -59,6 +62,14 @@ def find_checkpoint(path: Path) -> Path:
         f"{path}: expected a whole checkpoint, all {len(newest_first)} in {CHECKPOINT_DIR} are damaged: "
         f"{', '.join(file.name for file in newest_first[:5])}"
     )
+
+
+def _newest_first(files: list[Path]) -> list[Path]:
+    steps = [_STEP.search(file.name) for file in files]
+    if all(steps):  # times of a run that was copied say nothing
+        by_step = {file: int(found[1]) for file, found in zip(files, steps, strict=True) if found}
+        return sorted(files, key=lambda file: (by_step[file], file.name), reverse=True)
+    return sorted(files, key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
 
 
 def has_checkpoints(run_dir: Path) -> bool:

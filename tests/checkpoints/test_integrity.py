@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_the_last_whole_one_is_used(tmp_path: Path, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         assert find_checkpoint(tmp_path) == files[1]
     assert "step-3.ckpt is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(("names", "expected"), [(["step-2", "step-10"], "step-10"), (["step-10", "best"], "best")])
+def test_the_last_step_whatever_was_copied_last(names: list[str], expected: str, tmp_path: Path) -> None:
+    for age, name in enumerate(names):
+        file = tmp_path / "checkpoints" / f"{name}.ckpt"
+        write_checked(CONTENT, file)
+        os.utime(file, (100 - age, 100 - age) if expected.startswith("step") else (age, age))
+    assert find_checkpoint(tmp_path).stem == expected
 
 
 @pytest.mark.faults
