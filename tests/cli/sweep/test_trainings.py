@@ -16,7 +16,7 @@ import pytest
 
 from mgie_lit.trials import FINISHED, KILLED, STOPPED, TrialRecord
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # two sweeps each, on machines that do other things too
 
 SMOKE = [
     *("experiment=smoke", "callbacks.evaluate=null", "trainer.accelerator=cpu", "trainer.max_steps=2"),
