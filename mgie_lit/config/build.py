@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA, find_checkpoint, load_checkpoint, load_editor_weights
 from mgie_lit.config.guides import build_faults, build_guide
-from mgie_lit.config.processes import cluster_environment
+from mgie_lit.config.processes import check_sharded, cluster_environment
 from mgie_lit.config.runs import CONFIG_FILE, VERSIONS_FILE, config_hash, resolved
 from mgie_lit.config.start import load_start, start_sources, without_draws
 from mgie_lit.editor import Editor
@@ -193,6 +193,7 @@ def build_trainer(
     from mgie_lit.training.callbacks.same_config import SameConfig
     from mgie_lit.training.checkpoint_io import CheckedCheckpointIO
 
+    check_sharded(config)
     known: dict[str, dict[str, Any]] = {"csv": {"resume_step": resume_step}, "wandb": {"run_id": wandb_id}}
     loggers = [
         instantiate(node, _convert_="all", **known.get(str(name), {}))

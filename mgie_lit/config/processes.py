@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from omegaconf import DictConfig
 
+LOG = logging.getLogger(__name__)
 TORCHRUN, SLURM = "torchrun", "srun"
 
 
@@ -77,6 +79,31 @@ def check_alone(config: DictConfig) -> None:
             f"trainer.num_nodes: expected 1 where no launcher has started the processes of all machines, got {nodes}; "
             "start it with torchrun or srun on each of them (docs/training.md#several-machines)"
         )
+
+
+def check_sharded(config: DictConfig) -> None:
+    """Say of a training whose weights are spread over processes what is not known of it, and refuse what can not work.
+
+    Args:
+        config: Of the training; others pass.
+
+    Raises:
+        ConfigError: A callback needs whole weights.
+    """
+    strategy = config.trainer.get("strategy")
+    if not str(strategy.get("_target_") if hasattr(strategy, "get") else strategy).endswith("ModelParallelStrategy"):
+        return
+    guard = config.callbacks.get("non_finite")
+    for key, is_used in (
+        ("callbacks.ema", config.callbacks.get("ema") is not None),
+        ("callbacks.non_finite.action=rollback", guard is not None and guard.action == "rollback"),
+    ):
+        if is_used:
+            raise ConfigError(f"{key}: expected whole weights in each process, got trainer=fsdp; leave it out")
+    LOG.warning(
+        "trainer=fsdp is experimental: its units are tested on CPUs, but it has not run on GPUs; compare the first "
+        "losses with trainer=ddp, and try resume= before a long training"
+    )
 
 
 def cluster_environment() -> ClusterEnvironment:

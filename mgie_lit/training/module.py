@@ -10,6 +10,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY, check_frozen, frozen_parts
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EDITOR_PREFIX, WANDB_KEY, load_trained
@@ -21,6 +22,7 @@ from mgie_lit.models.freezing import frozen_roots, set_trainable
 from mgie_lit.training.draws import draw, to_device
 from mgie_lit.training.labels import share_label_mean
 from mgie_lit.training.progress import recount_batches
+from mgie_lit.training.sharding import shard
 from mgie_lit.training.validation import LOSSES, ValidationLosses
 from mgie_lit.types import EditBatch, EditLosses
 
@@ -104,6 +106,11 @@ class EditModule(lightning.LightningModule):
         for name, mean in self.validation.means().items():
             self.log(f"val/{name}", mean, prog_bar=name == "loss")
 
+    def configure_model(self) -> None:
+        """Spread the weights over the processes, where the trainer asks for it."""
+        if self.device_mesh is not None:
+            shard(self.editor, self.device_mesh["data_parallel"])
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -125,6 +132,8 @@ class EditModule(lightning.LightningModule):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         limit = gradient_clip_val or float("inf")  # 0 and None are off, as everywhere in Lightning
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)
+        if isinstance(norm, DTensor):  # of weights that are spread over the processes
+            norm = norm.full_tensor()
         self.log("train/grad_norm", norm)
         self.is_step_skipped = self.check_gradients is not None and not self.check_gradients(self, optimizer, norm)
         if self.is_step_skipped:

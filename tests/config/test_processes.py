@@ -4,7 +4,8 @@ import pytest
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from omegaconf import OmegaConf
 
-from mgie_lit.config.processes import Place, check_alone, cluster_environment
+from mgie_lit.config.compose import compose_config
+from mgie_lit.config.processes import Place, check_alone, check_sharded, cluster_environment
 from mgie_lit.errors import ConfigError
 
 ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1"}
@@ -54,3 +55,17 @@ def test_number_of_processes_has_to_be_the_config_s() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.num_nodes: expected 1 where no launcher .* got 2; start it with"):
         check_alone(config)
     check_alone(OmegaConf.create({"trainer": {"devices": 2}}))
+
+
+def test_sharded_training_is_announced_as_experimental(caplog: pytest.LogCaptureFixture) -> None:
+    for overrides, fault in (
+        (["callbacks=[default,ema]"], r"callbacks\.ema: expected whole weights in each process, got trainer=fsdp"),
+        (["callbacks.non_finite.action=rollback"], r"callbacks\.non_finite\.action=rollback: expected whole weights"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
+            check_sharded(compose_config("train", ["trainer=fsdp", "paths.run_dir=unused", *overrides]))
+    assert not caplog.records
+    check_sharded(compose_config("train", ["trainer=ddp", "paths.run_dir=unused"]))
+    assert not caplog.records
+    check_sharded(compose_config("train", ["trainer=fsdp", "paths.run_dir=unused"]))
+    assert "trainer=fsdp is experimental" in caplog.text

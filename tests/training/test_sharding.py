@@ -1,0 +1,112 @@
+"""Weights spread over processes: which belong together, and that the gradients stay what they were."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+
+from mgie_lit.config.compose import compose_config
+from mgie_lit.config.shapes import build_shapes
+from mgie_lit.editor import Editor, Objective
+from mgie_lit.errors import ConfigError
+from mgie_lit.models.freezing import set_trainable
+from mgie_lit.testing.tiny_models import random_batch, tiny_editor
+from mgie_lit.training.draws import draw
+from mgie_lit.training.sharding import shard, sharded_units
+
+PAPER = ["guide.mllm.language_model.model.embed_tokens.*", "guide.mllm.language_model.lm_head.*"]
+PAPER += ["guide.edit_head.*", "unet.*"]
+
+
+def editor_that_trains() -> Editor:
+    editor = tiny_editor("kl")
+    set_trainable(editor, PAPER)
+    return editor
+
+
+def test_units_of_the_paper_s_size() -> None:
+    """On the meta device: every layer of the 7B model apart, each unit frozen or not as a whole."""
+    overrides = ["size=llava_7b", "sampler=ddim", "trainable=paper", "paths.run_dir=unused"]
+    editor = build_shapes(compose_config("train", overrides), tokenizer=str(Path("mgie_lit/assets/tokenizer"))).editor
+    units = sharded_units(editor)
+    layers = [name for name in units if ".layers." in name]
+    assert len(layers) == 32
+    trains = {name: {parameter.requires_grad for parameter in unit.parameters()} for name, unit in units.items()}
+    assert [trains[name] for name in layers] == [{False}] * 32
+    assert {name for name, values in trains.items() if values == {True}} == {
+        "guide.mllm.language_model.model.embed_tokens", "guide.mllm.language_model.lm_head", "guide.edit_head", "unet",
+    }  # fmt: skip
+    held = [id(parameter) for unit in units.values() for parameter in unit.parameters()]
+    assert len(held) == len(set(held)), "no weight is in two units"
+    whole = sum(parameter.numel() for parameter in editor.parameters())
+    assert sum(parameter.numel() for unit in units.values() for parameter in unit.parameters()) > 0.95 * whole
+
+
+def test_what_trains_outside_or_in_part_is_refused() -> None:
+    editor = editor_that_trains()
+    set_trainable(editor, [*PAPER, "autoencoder.*"])
+    with pytest.raises(ConfigError, match=r"trainer=fsdp: expected whole units to train .* got autoencoder\."):
+        sharded_units(editor)
+    set_trainable(editor, [*PAPER[:3], "unet.conv_in.*"])
+    with pytest.raises(ConfigError, match=r"got unet; take trainable=paper"):
+        sharded_units(editor)
+
+
+def loss_of(editor: Editor, samples: range) -> torch.Tensor:
+    """The edit loss, which is a mean over the samples."""
+    batch = random_batch(editor, samples)
+    draws = draw(
+        batch.sample_ids,
+        seed=0,
+        epoch=0,
+        latent_shape=editor.batch_latent_shape(batch),
+        num_timesteps=len(editor.scheduler.alphas_cumprod),
+    )
+    return editor.losses(batch, draws, Objective()).loss_edit
+
+
+def gradients(editor: Editor, samples: range) -> dict[str, torch.Tensor]:
+    loss_of(editor, samples).backward()  # type: ignore[no-untyped-call]
+    found = {name: parameter.grad for name, parameter in editor.named_parameters() if parameter.grad is not None}
+    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
+
+
+def spread(editor: Editor) -> set[str]:
+    return {name for name, parameter in editor.named_parameters() if isinstance(parameter, DTensor)}
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    editor = editor_that_trains()
+    shard(editor, init_device_mesh("cpu", (2,)))
+    halves = spread(editor)
+    with torch.no_grad():
+        loss_of(editor, range(2))
+    whole_after_forward = sorted(halves - spread(editor))
+    found = gradients(editor, range(2 * rank, 2 * rank + 2))
+    if rank == 0:
+        torch.save({"gradients": found, "halves": sorted(halves), "whole": whole_after_forward}, f"{folder}/found.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_one_process(tmp_path: Path) -> None:
+    multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    editor = editor_that_trains()
+    expected = gradients(editor, range(4))
+    assert found["gradients"].keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(found["gradients"][name], gradient, rtol=1e-4, atol=1e-6), name
+    assert "guide.mllm.language_model.model.layers.0.mlp.up_proj.weight" in found["halves"]
+    assert not [name for name in found["halves"] if name.startswith(("autoencoder.", "guide.mllm.vision_tower."))]
+    assert found["whole"] == ["guide.mllm.language_model.model.embed_tokens.weight"], "others are let go at once"
