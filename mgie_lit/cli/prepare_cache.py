@@ -29,7 +29,9 @@ def run(overrides: list[str]) -> None:
     """
     from mgie_lit.config.compose import compose_config
     from mgie_lit.config.validate import validate_config
+    from mgie_lit.prepare.expressive.shards import require_one_process
 
+    require_one_process("mgie prepare cache", "cache.num_workers")
     config = compose_config("train", [_OWN_GROUP, *overrides])
     validate_config(config)
     if config.data.get("cache") is None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mgie_lit.prepare.expressive.recipe import Recipe
 
 _SPLITS = "expressive.splits"
+_LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID")  # of torchrun and srun
 
 
 def run(overrides: list[str]) -> None:
@@ -90,12 +91,13 @@ def _build_recipe(config: DictConfig) -> Recipe:
 
 
 def _device(config: DictConfig) -> torch.device:
-    """The device asked for, or the GPU that torchrun means this process to have."""
+    """The device asked for, or the GPU that torchrun or srun mean this process to have."""
     import torch
 
     from mgie_lit.config.devices import choose_device
 
     given = config.expressive.device
-    if given is None and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
-        given = f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    place = next((os.environ[name] for name in _LOCAL_RANKS if name in os.environ), None)
+    if given is None and torch.cuda.is_available() and place is not None:
+        given = f"cuda:{int(place) % torch.cuda.device_count()}"
     return choose_device(given, option="expressive.device")

@@ -19,6 +19,8 @@ _OF_THE_LOADER = (
     "index_dir",
     "max_aspect",
     "reader",
+    "streaming",
+    "streaming_mib",
 )  # do not change what is written
 
 
@@ -34,8 +36,10 @@ def run(overrides: list[str]) -> None:
     """
     from mgie_lit.config.compose import compose_config
     from mgie_lit.config.validate import validate_config
+    from mgie_lit.prepare.expressive.shards import require_one_process
     from mgie_lit.prepare.shards.writing import write_shards
 
+    require_one_process("mgie prepare shards", "shards.num_workers")
     config = compose_config("prepare", overrides)
     validate_config(config, unused={"size"})
     options = config.shards

@@ -51,3 +51,16 @@ def test_mistakes(overrides: list[str], message: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         run(*overrides)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("folder")
+def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        run("shards.path=out")
+    assert "mgie prepare shards: expected to be started once, got 2 processes" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", "cache"])
+    assert "mgie prepare cache: expected to be started once, got 2 processes" in capsys.readouterr().err
