@@ -150,7 +150,7 @@ class EditModule(lightning.LightningModule):
         """Add what makes the file stand on its own: the config, frozen weights, wandb's run."""
         checkpoint[CONFIG_KEY] = self.config
         checkpoint[FROZEN_KEY] = {prefix: part.as_record() for prefix, part in self.frozen.items()}
-        for logger in self.trainer.loggers:
+        for logger in self.trainer.loggers if self._trainer else ():
             if logger.name == "wandb":
                 checkpoint[WANDB_KEY] = str(logger.version)
 

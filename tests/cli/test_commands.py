@@ -118,8 +118,8 @@ def test_examples_name_choices_that_exist(command: str, capsys: pytest.CaptureFi
 class TestReport:
     @pytest.fixture(autouse=True)
     def _fake(self, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def write_report(folders: list[Path], output: Path) -> None:
-            output.write_text(" ".join(map(str, folders)))
+        def write_report(folders: list[Path], output: Path, *, wandb_project: str | None) -> None:
+            output.write_text(" ".join([*map(str, folders), *([f"to {wandb_project}"] if wandb_project else [])]))
 
         put_module(monkeypatch, "mgie_lit.report.build", write_report=write_report)
         for name in ("a", "b"):
@@ -131,6 +131,8 @@ class TestReport:
         assert (workplace / "report.html").read_text() == "a b"
         main(["report", "a", "-o", "deep/er.html"])
         assert (workplace / "deep" / "er.html").read_text() == "a"
+        main(["report", "a", "-o", "shared.html", "--wandb", "mgie"])
+        assert (workplace / "shared.html").read_text() == "a to mgie"
 
     @pytest.mark.faults
     @pytest.mark.parametrize(

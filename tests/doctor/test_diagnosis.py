@@ -46,7 +46,7 @@ def test_tiny_can_start_on_a_cpu(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_step")
 class TestSetup:
     def test_gpus_and_machines(self, tmp_path: Path) -> None:
-        overrides = ("trainer=ddp", "trainer.devices=4", "+trainer.num_nodes=2", "data.batch_size=4")
+        overrides = ("trainer=ddp", "trainer.devices=4", "trainer.num_nodes=2", "data.batch_size=4")
         found = diagnosed(tmp_path, *overrides, "trainer.max_steps=-1", "preset=released", devices=[GPU] * 4)
         assert (found.setup.num_processes, found.setup.accumulation, found.setup.num_steps) == (8, 1, None)
         assert found.setup.is_cuda

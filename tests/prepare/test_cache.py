@@ -69,7 +69,7 @@ def counted_calls(editor: Editor) -> Iterator[Counter[str]]:
     tower = editor.guide.mllm.vision_tower  # type: ignore[union-attr]
     handles = [
         editor.autoencoder.encoder.register_forward_hook(lambda *_: calls.update(["encoder"])),
-        tower.register_forward_hook(lambda *_: calls.update(["tower"])),
+        tower.embeddings.register_forward_hook(lambda *_: calls.update(["tower"])),
     ]
     yield calls
     for handle in handles:
