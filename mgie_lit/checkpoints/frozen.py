@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from mgie_lit.errors import CheckpointError
+from mgie_lit.functional.hashing import tensors_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
+    from torch import nn
 
 FROZEN_KEY = "mgie_frozen"  # in a checkpoint: part -> where its frozen weights came from, and their hash
 
@@ -51,7 +49,7 @@ def frozen_parts(editor: nn.Module, sources: Mapping[str, str], *, stored: Colle
             if name.startswith(f"{prefix}.") and name not in stored
         }
         if frozen:
-            parts[prefix] = FrozenPart(source, tuple(frozen), _digest(frozen))
+            parts[prefix] = FrozenPart(source, tuple(frozen), tensors_hash(frozen))
     return parts
 
 
@@ -76,12 +74,3 @@ def check_frozen(recorded: Mapping[str, Mapping[str, object]], parts: Mapping[st
             faults.append(f"{wanted}, got others from {part.source} (sha256 {part.sha256}); restore that folder")
     if faults:
         raise CheckpointError("\n".join(faults))
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -13,7 +13,6 @@ import torch
 
 DIGEST_SUFFIX = ".sha256"  # beside the file; a line that `sha256sum --check` understands
 TEMPORARY_SUFFIX = ".part"
-_BLOCK = 1 << 20  # bytes
 
 
 def write_checked(content: Mapping[str, Any], path: Path) -> None:
@@ -91,11 +90,8 @@ def _has_its_check_sums(path: Path) -> bool:
 
 
 def _digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_digest(path: Path, digest: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from mgie_lit.errors import CheckpointError
+from mgie_lit.functional.hashing import tensors_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -216,12 +216,7 @@ def hash_weights(model: nn.Module, prefixes: tuple[str, ...] = ("",)) -> str:
     Returns:
         SHA-256, 64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(prefixes):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return tensors_hash({name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefixes)})
 
 
 def _unloadable(kind: EncoderKind, source: str, error: Exception) -> CheckpointError:

@@ -7,12 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from mgie_lit.data.buckets import BucketTransform
 from mgie_lit.data.resampling import PILLOW
 from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 from mgie_lit.errors import ConfigError
+from mgie_lit.functional.hashing import tensors_hash
 from mgie_lit.models.autoencoder import PatchAutoencoder
 from mgie_lit.models.freezing import is_frozen
 from mgie_lit.models.mllm import MLLM
@@ -143,11 +142,7 @@ def _facts(part: nn.Module, config: dict[str, Any], collator: EditCollator, prec
 
 def weights_hash(part: nn.Module) -> str:
     """SHA-256 over names, shapes, types and bytes of all tensors of a module."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(part.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_hash(part.state_dict())
 
 
 def _stable(config: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PARTS = ".parts"  # folder of the rows
 _BLOCK = 512  # bytes; members of a tar file begin and end at multiples of it
-_HASH_BYTES = 2**20
 
 
 class TarShard:
@@ -96,11 +95,8 @@ def facts_of(rows: Path) -> dict[str, str]:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _member(key: str, suffix: str, content: bytes) -> tarfile.TarInfo:
