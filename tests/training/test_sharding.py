@@ -33,7 +33,7 @@ def editor_that_trains() -> Editor:
 def test_units_of_the_paper_s_size() -> None:
     """On the meta device: every layer of the 7B model apart, each unit frozen or not as a whole."""
     overrides = ["size=llava_7b", "sampler=ddim", "trainable=paper", "paths.run_dir=unused"]
-    editor = build_shapes(compose_config("train", overrides), tokenizer=str(Path("mgie_lit/assets/tokenizer"))).editor
+    editor = build_shapes(compose_config("train", overrides), tokenizer="small").editor
     units = sharded_units(editor)
     layers = [name for name in units if ".layers." in name]
     assert len(layers) == 32
