@@ -70,7 +70,7 @@ def torchvision_fault() -> str | None:
 
 
 def wandb_fault(mode: str) -> str | None:
-    """Why a training that streams to wandb would stop at its start: nobody is logged in."""
+    """Why a training that is to stream to wandb would stay offline: nobody is logged in."""
     if mode != "online" or os.environ.get("WANDB_API_KEY"):
         return None
     try:
@@ -80,8 +80,8 @@ def wandb_fault(mode: str) -> str | None:
     if entry is not None:
         return None
     return (
-        f"logger.wandb: expected a login for streaming (WANDB_API_KEY, or {WANDB_HOST} in ~/.netrc), found none; run "
-        "`wandb login`, or keep logger.wandb.offline=true"
+        f"logger.wandb: expected a login for streaming (WANDB_API_KEY, or {WANDB_HOST} in ~/.netrc), found none, so "
+        "the training would stay offline; run `wandb login`, or keep logger.wandb.offline=true"
     )
 
 
