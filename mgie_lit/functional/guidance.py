@@ -6,6 +6,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def guidance_weights(*, guidance_scale: float, image_guidance_scale: float) -> tuple[float, float, float]:
+    """Weights of the three predictions in :func:`combine_guidance`; a branch of weight 0 need not be computed.
+
+    Args:
+        guidance_scale: Weight of the instruction, dimensionless.
+        image_guidance_scale: Weight of the source image, dimensionless.
+
+    Returns:
+        Of null, image and image+text; they add up to 1.
+
+    >>> guidance_weights(guidance_scale=7.5, image_guidance_scale=1.0)
+    (0.0, -6.5, 7.5)
+    """
+    return 1.0 - image_guidance_scale, image_guidance_scale - guidance_scale, guidance_scale
+
+
 def combine_guidance(
     noise_preds: Float[Tensor, "N B C h w"], *, guidance_scale: float, image_guidance_scale: float
 ) -> Float[Tensor, "B C h w"]:

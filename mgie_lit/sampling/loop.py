@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mgie_lit.editor import Editor
-from mgie_lit.functional.guidance import combine_guidance
+from mgie_lit.functional.guidance import combine_guidance, guidance_weights
 from mgie_lit.types import Condition
 
 
@@ -85,15 +85,19 @@ def _guided_prediction(
     guidance_scale: float,
     image_guidance_scale: float,
 ) -> Tensor:
-    """Prediction ``(B, C, h, w)``: one pass without guidance, else three branches in one batch."""
-    if guidance_scale == image_guidance_scale == 1.0:
-        return editor.predict(noisy, source_latents, timesteps, condition.text)
+    """Prediction ``(B, C, h, w)``: the branches that have a weight, in one batch."""
+    scales = {"guidance_scale": guidance_scale, "image_guidance_scale": image_guidance_scale}
     null = condition.null.expand_as(condition.text)
+    inputs = ((torch.zeros_like(source_latents), null), (source_latents, null), (source_latents, condition.text))
+    needed = [(weight, given) for weight, given in zip(guidance_weights(**scales), inputs, strict=True) if weight]
     preds = editor.predict(
-        noisy.repeat(3, 1, 1, 1),
-        torch.cat([torch.zeros_like(source_latents), source_latents, source_latents]),
-        timesteps.repeat(3),
-        torch.cat([null, null, condition.text]),
-    )  # (3 B, C, h, w)
-    branches = preds.unflatten(0, (3, -1))  # type: ignore[no-untyped-call]
-    return combine_guidance(branches, guidance_scale=guidance_scale, image_guidance_scale=image_guidance_scale)
+        noisy.repeat(len(needed), 1, 1, 1),
+        torch.cat([source for _, (source, _) in needed]),
+        timesteps.repeat(len(needed)),
+        torch.cat([words for _, (_, words) in needed]),
+    )  # (N B, C, h, w)
+    branches = preds.unflatten(0, (len(needed), -1))  # type: ignore[no-untyped-call]
+    if len(needed) == len(inputs):
+        return combine_guidance(branches, **scales)
+    parts = [weight * branch for (weight, _), branch in zip(needed, branches, strict=True)]
+    return torch.stack(parts).sum(0)

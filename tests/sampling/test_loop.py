@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mgie_lit.editor import Editor
 from mgie_lit.functional.guidance import combine_guidance
-from mgie_lit.sampling.loop import initial_latents, sample_edit
+from mgie_lit.sampling.loop import _guided_prediction, initial_latents, sample_edit
 from mgie_lit.testing.tiny_models import CONDITION_DIM, NUM_QUERIES, tiny_editor, tiny_scheduler
 from mgie_lit.types import Condition
 
@@ -154,6 +154,37 @@ def test_without_guidance_there_is_one_branch(editor: Editor, monkeypatch: pytes
     monkeypatch.setattr(editor, "predict", lambda *given: (sizes.append(len(given[0])), original(*given))[1])
     sample(editor, 2, torch.randn(2, 4, HEIGHT // 2, WIDTH // 2), steps=3, scale=1.0)
     assert sizes == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("guidance_scale", "image_guidance_scale", "num_branches"),
+    [(7.5, 1.5, 3), (7.5, 7.5, 2), (7.5, 1.0, 2), (0.0, 1.5, 2), (1.0, 1.0, 1), (0.0, 1.0, 1), (0.0, 0.0, 1)],
+)
+def test_branches_without_weight_are_not_computed(
+    editor: Editor,
+    monkeypatch: pytest.MonkeyPatch,
+    guidance_scale: float,
+    image_guidance_scale: float,
+    num_branches: int,
+) -> None:
+    sizes: list[int] = []
+    answers = torch.randn(3, 2, 4, 4, 6, generator=torch.Generator().manual_seed(5))
+
+    def predict(noisy: Tensor, source: Tensor, timesteps: Tensor, words: Tensor) -> Tensor:
+        sizes.append(len(noisy))
+        has_image, has_words = source.flatten(1).any(1), (words[:, 0] != null[0, 0]).any(1)
+        return torch.stack(
+            [answers[int(a) + int(b), i % 2] for i, (a, b) in enumerate(zip(has_image, has_words, strict=True))]
+        )
+
+    given = condition(2)
+    null = given.null
+    monkeypatch.setattr(editor, "predict", predict)
+    scales = {"guidance_scale": guidance_scale, "image_guidance_scale": image_guidance_scale}
+    latents = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(6))
+    mixed = _guided_prediction(editor, latents, torch.ones_like(latents), torch.zeros(2), given, **scales)
+    assert sizes == [2 * num_branches]
+    torch.testing.assert_close(mixed, combine_guidance(answers, **scales))
 
 
 def test_scales_change_the_result(editor: Editor) -> None:
