@@ -23,7 +23,7 @@ setup: $(STAMP)  ## Make the virtual environment with every extra
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,demo,sweep]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,demo,docs,sweep]'
 	@touch $@
 
 quickstart: setup  ## Train a small MGIE, evaluate it, edit a photograph, write a report
