@@ -32,11 +32,13 @@ quickstart: setup  ## Train a small MGIE, evaluate it, edit a photograph, write 
 smoke: setup  ## Train for a few steps
 	$(BIN)/mgie train experiment=smoke
 
-format: setup  ## Rewrite the code in the project's format
+format: setup  ## Rewrite the code in the project's format, strip the notebooks
+	$(BIN)/python notebooks/strip.py
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: setup  ## Format, lint, types, layers, docstrings; changes nothing
+check: setup  ## Format, lint, types, layers, docstrings, stripped notebooks; changes nothing
+	$(BIN)/python notebooks/strip.py --check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

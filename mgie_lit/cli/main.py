@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
             exit with its own. Without it all went well.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    if argv is None and not sys.stderr.isatty():  # CI and Jupyter set FORCE_COLOR, and moving bars would fill the log
+        os.environ.setdefault("TTY_INTERACTIVE", "0")
     command = f"mgie {arguments[0]}" if arguments and arguments[0] in COMMANDS else "mgie"
     try:
         _dispatch(arguments)

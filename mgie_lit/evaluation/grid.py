@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 CELL = 224  # pixels, side of the square that each image is fitted into
 MARGIN = 8  # pixels between cells and lines
@@ -58,6 +58,37 @@ def comparison_grid(rows: Sequence[GridRow]) -> Image.Image:
         grid.paste(image, (0, top))
         top += image.height
     return grid
+
+
+def picture_row(pictures: Mapping[str, Image.Image], *, side: int = CELL) -> Image.Image:
+    """Pictures side by side, each below its title.
+
+    Args:
+        pictures: Title -> picture of any mode, at least one; titles longer than a picture are broken into lines.
+        side: Pixels of the longer side of each; small pictures are enlarged pixel by pixel, so that latents and
+            64 pixel images show what they are.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: There are no pictures.
+    """
+    if not pictures:
+        raise ValueError("pictures: expected at least one, got none; give title -> picture")
+    font = ImageFont.load_default(FONT_SIZE)
+    titles = [wrap(title, font, side) for title in pictures]
+    tiles = [_scaled(picture, side) for picture in pictures.values()]
+    top = max(map(len, titles)) * _LINE + MARGIN
+    width = len(tiles) * (side + MARGIN) + MARGIN
+    row = Image.new("RGB", (width, top + max(tile.height for tile in tiles) + MARGIN), _PAPER)
+    pen = ImageDraw.Draw(row)
+    for index, (lines, tile) in enumerate(zip(titles, tiles, strict=True)):
+        left = MARGIN + index * (side + MARGIN)
+        for number, line in enumerate(lines):
+            pen.text((left, MARGIN // 2 + number * _LINE), line, fill=_INK, font=font)
+        row.paste(tile, (left, top))
+    return row
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -122,6 +153,15 @@ def _draw_row(row: GridRow, width: int, font: ImageFont.FreeTypeFont | ImageFont
 
 
 def _fit(image: Image.Image) -> Image.Image:
-    scale = CELL / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), Image.Resampling.BICUBIC)
+    return image.resize(_size_within(image, CELL), Image.Resampling.BICUBIC)
+
+
+def _scaled(image: Image.Image, side: int) -> Image.Image:
+    how = Image.Resampling.NEAREST if max(image.size) < side else Image.Resampling.BICUBIC
+    return image.convert("RGB").resize(_size_within(image, side), how)
+
+
+def _size_within(image: Image.Image, side: int) -> tuple[int, int]:
+    """Width and height whose longer one is ``side``."""
+    scale = side / max(image.size)
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -45,6 +45,21 @@ def test_help_lists_exactly_the_commands_there_are(capsys: pytest.CaptureFixture
     assert all(callable(import_module(f"mgie_lit.cli.{name}").run) for name in COMMANDS)
 
 
+def test_bars_do_not_move_in_a_log_that_is_forced_to_have_colours() -> None:
+    code = """
+import sys
+from rich.console import Console
+from mgie_lit.cli.main import main
+sys.argv = ["mgie", "--version"]
+main()
+console = Console(stderr=True)
+assert console.is_terminal and not console.is_interactive
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "FORCE_COLOR": "1"}, capture_output=True
+    )
+
+
 def test_helps_are_fast_and_import_nothing_heavy() -> None:
     """All of them in one process; each alone takes 0.2 s on an idle machine, most of it Python's own start."""
     code = f"""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from mgie_lit.evaluation.grid import CELL, FONT_SIZE, MARGIN, MAX_LINES, GridRow, comparison_grid, wrap
+from mgie_lit.evaluation.grid import CELL, FONT_SIZE, MARGIN, MAX_LINES, GridRow, comparison_grid, picture_row, wrap
 
 FONT = ImageFont.load_default(FONT_SIZE)
 
@@ -68,3 +68,27 @@ def test_wrap_breaks_long_words_and_cuts_long_texts() -> None:
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="grid: expected at least one row, got none"):
         comparison_grid([])
+
+
+def test_a_row_of_pictures_has_each_below_its_title() -> None:
+    red, wide = Image.new("RGB", (2, 2), "red"), Image.new("L", (300, 100), 128)
+    drawn = picture_row({"red": red, "wide": wide}, side=50)
+    assert (drawn.mode, drawn.width) == ("RGB", 2 * 50 + 3 * MARGIN)
+    top = drawn.height - MARGIN - 50
+    pixels = np.asarray(drawn)
+    assert (pixels[top : top + 50, MARGIN : MARGIN + 50] == (255, 0, 0)).all(), "enlarged without smoothing"
+    left = 2 * MARGIN + 50
+    assert (pixels[top : top + 17, left : left + 50] == 128).all()
+    assert (pixels[top + 17 :, left:] == 255).all(), "the shape is kept"
+    assert (pixels[:top] < 128).any()
+
+
+def test_long_titles_of_a_row_take_more_room() -> None:
+    square = Image.new("RGB", (4, 4))
+    short, long = (picture_row({"a": square, title: square}, side=60) for title in ("b", "a title of several words"))
+    assert long.height > short.height
+
+
+def test_no_pictures_is_an_error() -> None:
+    with pytest.raises(ValueError, match="pictures: expected at least one, got none"):
+        picture_row({})
