@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart smoke format check test test-all test-faults bench bench-all
+.PHONY: help setup quickstart smoke format check test test-all test-faults docs bench bench-all
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ test-all: setup  ## Every test, the slow ones too; kills are in test-faults
 
 test-faults: setup  ## Trainings killed and resumed dozens of times; full disks, dead processes, broken files, mistakes
 	$(PYTEST) -m "faults or kills"
+
+docs: setup  ## The documentation site, into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 # Benchmarks that compare with a recording need one (GOLDEN=DIR); what `bench` gives the others makes them short.
 WITH_RECORDING := parity reference_step

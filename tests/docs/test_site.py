@@ -1,0 +1,73 @@
+"""The site as `make docs` builds it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_site_has_all_kinds_of_pages(site: Path) -> None:
+    for page in ("index", "install", "tutorials/index", "how-to/index", "reference/cli", "reference/licences"):
+        assert (site / f"{page}.html").is_file(), page
+    assert (site / "reference" / "api" / "mgie_lit.functional.html").is_file()
+    assert len(list((site / "reference" / "config").glob("*.html"))) >= 20
+    assert len(list(site.rglob("*.html"))) >= 80
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|link|iframe|source)\b[^>]*?\b(?:src|href)="?(https?:[^"\s>]+)', text)
+        assert loaded == [], page.name
+    for style in site.rglob("*.css"):
+        assert re.findall(r"url\(\"?https?:", style.read_text(encoding="utf-8")) == [], style.name
+
+
+def test_formulas_are_drawn_and_tables_are_tables(site: Path) -> None:
+    metrics = (site / "metrics.html").read_text(encoding="utf-8")
+    assert metrics.count("<math") >= 10
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "arithmatex" not in text, page.name
+        assert not re.search(r"<p>\|", text), f"{page.name}: a table without a blank line before it"
+
+
+def test_keys_have_values_comments_and_docstrings(site: Path) -> None:
+    data = (site / "reference" / "config" / "data.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr>\s*<td><code>streaming_mib</code></td>(.*?)</tr>", data, re.DOTALL)
+    assert row is not None
+    assert "<code>256</code>" in row[1]
+    assert "MiB" in row[1]
+    assert 'href="../../datasets.html#ipr2pr"' in data
+    head = (site / "reference" / "config" / "size.html").read_text(encoding="utf-8")
+    assert 'href="../api/mgie_lit.models.html#mgie_lit.models.edit_head.EditHead"' in head
+
+
+def test_links_of_the_readme_lead_to_pages(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert 'href="numerics.html"' in text
+    assert 'href="contributing.html"' in text
+    assert (site / "files" / "LICENSE.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
