@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
+from mgie_lit.checkpoints.untrusted import CODE_KEYS, check_no_code
 from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError
@@ -203,11 +204,12 @@ class MGIEPipeline(DiffusionPipeline):
             The pipeline, on the CPU where ``kwargs`` name no other place.
 
         Raises:
-            CheckpointError: There is no such folder, or it holds no whole pipeline of this kind; the message says what
-                to do.
+            CheckpointError: There is no such folder, or it holds no whole pipeline of this kind, or also pickles or
+                code, of which nothing is run; the message says what to do.
         """
+        _refuse_code(kwargs)
         folder = _local_folder(str(pretrained_model_name_or_path))
-        _check_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__})
+        check_no_code(folder, _read_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__}))
         try:
             pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         except _LOAD_ERRORS as error:
@@ -301,8 +303,20 @@ def _local_folder(name: str) -> Path:
     return _download(name)
 
 
-def _check_index(path: Path, class_names: set[str]) -> None:
-    """Whether the index names this pipeline; diffusers would go on with another one's parts."""
+def _refuse_code(options: dict[str, Any]) -> None:
+    """Options of diffusers that would run a folder's own code or open its pickles."""
+    asked = [key for key in CODE_KEYS if options.pop(key, None)]
+    if options.pop("use_safetensors", True) is False:
+        asked.append("use_safetensors=False")
+    if asked:
+        raise CheckpointError(
+            f"{', '.join(asked)}: expected nothing of the kind, an export holds configs and safetensors and no code is "
+            "taken from it; leave it out"
+        )
+
+
+def _read_index(path: Path, class_names: set[str]) -> dict[str, Any]:
+    """The index, if it names this pipeline; diffusers would go on with another one's parts."""
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -311,11 +325,12 @@ def _check_index(path: Path, class_names: set[str]) -> None:
             "or export the folder again"
         ) from error
     found = index.get("_class_name") if isinstance(index, dict) else type(index).__name__
-    if found not in class_names:
+    if not isinstance(found, str) or found not in class_names:  # a list names a pipeline of the folder's own code
         raise CheckpointError(
             f"{path}: expected the index of a {MGIEPipeline.__name__}, got {found}; name a folder that "
             "save_pretrained wrote, or a run directory"
         )
+    return dict(index)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from transformers import AutoTokenizer, LlamaTokenizer
 
@@ -223,7 +223,8 @@ def load_tokenizer(source: str, num_visual_tokens: int = NUM_VISUAL_TOKENS) -> P
     # transformers 5 takes `"model_type": "llava"` beside it for another tokeniser, which loses the first blank
     is_bare = (Path(folder) / "tokenizer.model").is_file() and not (Path(folder) / "tokenizer.json").is_file()
     try:
-        tokenizer: PreTrainedTokenizerBase = (LlamaTokenizer if is_bare else AutoTokenizer).from_pretrained(str(folder))
+        kind: Any = LlamaTokenizer if is_bare else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"size.tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}"
@@ -251,7 +252,7 @@ def load_text_tokenizer(source: str) -> PreTrainedTokenizerBase:
     if (folder / "tokenizer").is_dir():
         folder = folder / "tokenizer"
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"size.text_tokenizer.source: expected a folder or hub id with a tokenizer, got {source}: {error}"

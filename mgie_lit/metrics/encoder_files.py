@@ -119,7 +119,7 @@ def load_parts(kind: EncoderKind, source: str, device: str, preprocessing: Prepr
 
     local = {"local_files_only": True} if Path(source).is_dir() else {}
     try:
-        config = AutoConfig.from_pretrained(source, **local)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **local)
         if config.model_type not in kind.model_types:
             raise CheckpointError(
                 f"{kind.key}: expected a model of type {' or '.join(kind.model_types)} in {source}, "
@@ -174,7 +174,8 @@ def load_tokenizer(kind: EncoderKind, source: str) -> Any:  # noqa: ANN401 - a t
                 f"got neither; fetch them from where its weights came from"
             )
     try:
-        return AutoTokenizer.from_pretrained(source, **({"local_files_only": True} if folder.is_dir() else {}))
+        local = {"local_files_only": True} if folder.is_dir() else {}
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **local)
     except (*LOAD_ERRORS, TypeError) as error:
         raise _unloadable(kind, source, error) from error
 

@@ -251,7 +251,7 @@ class DinoEncoder(TransformersEncoder):
         from transformers import AutoModel
 
         extra = {"add_pooling_layer": False} if config.model_type == "vit" else {}
-        return from_pretrained(AutoModel, source, config=config, **extra, **options)
+        return from_pretrained(AutoModel, source, config=config, trust_remote_code=False, **extra, **options)
 
     def features(self, model: nn.Module, pixels: Tensor) -> Tensor:
         """``(B, 3, P, P)`` -> ``(B, D)``; positions are interpolated where images have another size than trained on."""

@@ -142,7 +142,12 @@ class ModelFolder:
         extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
         model, info = self._read(
             lambda: self.kind.auto.from_pretrained(
-                self.folder, dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+                self.folder,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **extra,
             ),
             "weights",
         )
@@ -177,7 +182,7 @@ class ModelFolder:
             CheckpointError: It can not be read.
         """
         extra = {"gguf_file": self.gguf_file} if self.gguf_file else {}
-        return self._read(lambda: load(self.folder, local_files_only=True, **extra), what)
+        return self._read(lambda: load(self.folder, local_files_only=True, trust_remote_code=False, **extra), what)
 
     def _read(self, load: Callable[[], Any], what: str) -> Any:  # noqa: ANN401
         try:
@@ -212,7 +217,7 @@ class ModelFolder:
                 f"{wanted} as transformers writes it, got {self.path} in LLaVA's own format; {self._advice()}"
             )
         try:
-            config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"{wanted}, got {self.path} with model_type {name!r}, which this version of transformers can not "
