@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, cast
@@ -30,6 +30,9 @@ from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.prompts import EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, Transfer, edit_images
+from mgie_lit.sampling.loop import ALL_LEVELS
+from mgie_lit.sampling.presets import Preset, apply_preset
+from mgie_lit.sampling.solvers import Solver
 
 TINY = "tiny"
 INDEX_FILE = "model_index.json"
@@ -57,7 +60,8 @@ class MGIEPipelineOutput(BaseOutput):
 class MGIEPipeline(DiffusionPipeline):
     """Edit images by instructions with an MLLM, an edit head and a latent diffusion UNet (arXiv:2309.17102).
 
-    ``resolution``, steps and scales are the model's own defaults; a call may change steps and scales.
+    ``resolution``, steps, scales, solver and guidance interval are the model's own defaults; a call may change all but
+    the first.
 
     Args:
         mllm: Vision tower, projector, language model.
@@ -78,6 +82,8 @@ class MGIEPipeline(DiffusionPipeline):
         max_new_tokens: Longest expressive instruction in tokens.
         no_repeat_ngram: No n-gram of this length is written twice; 0 = off.
         faults: Fields of ``Faults`` that are on, for weights of the released code; None = none is.
+        solver: As in ``SamplingOptions``.
+        guidance_interval: As there; None = everywhere.
     """
 
     def __init__(
@@ -99,6 +105,8 @@ class MGIEPipeline(DiffusionPipeline):
         max_new_tokens: int = 96,
         no_repeat_ngram: int = 3,
         faults: dict[str, bool] | None = None,
+        solver: str | None = None,
+        guidance_interval: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(  # type: ignore[no-untyped-call]
@@ -121,6 +129,8 @@ class MGIEPipeline(DiffusionPipeline):
             max_new_tokens=max_new_tokens,
             no_repeat_ngram=no_repeat_ngram,
             faults=faults,
+            solver=solver,
+            guidance_interval=guidance_interval,
         )
         _ = self.editor  # the parts fit together, or this raises
         self.options = SamplingOptions(
@@ -129,6 +139,8 @@ class MGIEPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             image_guidance_scale=image_guidance_scale,
             transfer=cast("Transfer", transfer),
+            solver=cast("Solver | None", solver),
+            guidance_interval=cast("tuple[float, float]", tuple(guidance_interval or ALL_LEVELS)),
         )
 
     @property
@@ -190,6 +202,8 @@ class MGIEPipeline(DiffusionPipeline):
             max_new_tokens=guide.max_new_tokens,
             no_repeat_ngram=guide.no_repeat_ngram,
             faults={name: True for name, is_kept in asdict(editor.faults).items() if is_kept} or None,
+            solver=options.solver,
+            guidance_interval=list(options.guidance_interval),
         )
 
     @classmethod
@@ -225,9 +239,12 @@ class MGIEPipeline(DiffusionPipeline):
         image: Image.Image | Sequence[Image.Image],
         instruction: str | Sequence[str],
         *,
+        preset: Preset = "plain",
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        solver: Solver | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
         on_step: Callable[[int, int], None] | None = None,
@@ -237,10 +254,16 @@ class MGIEPipeline(DiffusionPipeline):
         Args:
             image: Image(s) of any size and mode; EXIF orientation is applied, transparency laid on white.
             instruction: What to do, one for each image (a single one holds for all).
-            num_inference_steps: Denoising steps; None = the model's default.
-            guidance_scale: Weight of the instruction; None = the model's default.
-            image_guidance_scale: Weight of the source image; None = the model's default.
-            generator: Noise; one for all images or one for each. None = from torch's global state.
+            preset: ``plain``, the model's defaults, or ``fast``, fewer passes of the UNet
+                (``mgie_lit.sampling.presets``); what is given below goes before both.
+            num_inference_steps: Denoising steps; None = the preset's.
+            guidance_scale: Weight of the instruction; None = the preset's.
+            image_guidance_scale: Weight of the source image; None = the preset's.
+            guidance_interval: Lowest and highest noise level with guidance, as parts of the timesteps (0 = clean, 1 =
+                pure noise); None = the preset's.
+            solver: ``ddim``, ``dpm_solver`` or ``unipc``; None = the preset's.
+            generator: Noise; one for all images or one for each. Several for one image and one instruction give as many
+                edits. None = from torch's global state.
             latents: ``(B, C, h, w)`` standard normal, instead of drawn noise.
             on_step: Called with (steps done, steps in all).
 
@@ -248,29 +271,62 @@ class MGIEPipeline(DiffusionPipeline):
             Images of the upright sources' sizes, and the expressive instructions.
 
         Raises:
-            ConfigError: There are more steps than the scheduler has timesteps, or an instruction is too long.
+            ConfigError: There are more steps than the scheduler has timesteps, the solver does not fit the model, there
+                is no such preset, or an instruction is too long.
             ValueError: An argument is out of its range or the numbers of images and instructions differ.
         """
-        images = [image] if isinstance(image, Image.Image) else list(image)
-        instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
-        changes: dict[str, Any] = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "image_guidance_scale": image_guidance_scale,
-        }
-        edited = edit_images(
-            self.editor,
-            [to_rgb(upright(picture)) for picture in images],
-            instructions,
-            options=replace(self.options, **{key: value for key, value in changes.items() if value is not None}),
-            generators=_one_for_each(generator, len(images)),
-            latents=latents,
-            on_step=on_step,
+        options = apply_preset(
+            preset,
+            self.options,
+            self.scheduler,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            guidance_interval=guidance_interval,
+            solver=solver,
         )
-        return MGIEPipelineOutput(
-            images=[result.image for result in edited],
-            expressive_instructions=[result.expressive_instruction for result in edited],
+        return call_editor(
+            self.editor, options, image, instruction, generator=generator, latents=latents, on_step=on_step
         )
+
+
+def call_editor(
+    editor: Editor,
+    options: SamplingOptions,
+    image: Image.Image | Sequence[Image.Image],
+    instruction: str | Sequence[str],
+    *,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    latents: torch.Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> MGIEPipelineOutput:
+    """Edit one image or several with any editor; the arguments are those of a `MGIEPipeline`'s call.
+
+    Args:
+        editor: In eval mode.
+        options: Of this call.
+        image: Image(s) of any size and mode.
+        instruction: One for each image, or one for all.
+        generator: One for all images or one for each; several for one image and one instruction give as many edits.
+        latents: Instead of drawn noise.
+        on_step: Called with (steps done, steps in all).
+
+    Returns:
+        Edited images and the expressive instructions.
+    """
+    images = [image] if isinstance(image, Image.Image) else list(image)
+    images = [to_rgb(upright(picture)) for picture in images]
+    instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
+    generators = _one_for_each(generator, len(images))
+    if len(images) == len(instructions) == 1 < len(generators):
+        images, instructions = images * len(generators), instructions * len(generators)
+    edited = edit_images(
+        editor, images, instructions, options=options, generators=generators, latents=latents, on_step=on_step
+    )
+    return MGIEPipelineOutput(
+        images=[result.image for result in edited],
+        expressive_instructions=[result.expressive_instruction for result in edited],
+    )
 
 
 def _one_for_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:

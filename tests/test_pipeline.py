@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import nn
 
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
+from mgie_lit.sampling.presets import fast
 from mgie_lit.testing.tiny_models import random_image, tiny_editor
 
 OPTIONS = SamplingOptions(resolution=16, num_inference_steps=2, guidance_scale=2.0, image_guidance_scale=1.5)
@@ -194,7 +196,7 @@ def test_a_replaced_scheduler_is_used() -> None:
     [
         ({"num_inference_steps": 0}, "num_inference_steps: expected an integer >= 1, got 0"),
         ({"guidance_scale": -2.0}, "guidance_scale: expected a number >= 0, got -2.0"),
-        ({"generator": [torch.Generator()] * 2}, r"generators as images \(1\), got 1 and 2"),
+        ({"generator": []}, r"generators as images \(1\), got 1 and 0"),
         ({"latents": torch.zeros(1, 4, 8, 9)}, r"latents: expected shape \(1, 4, 8, 8\), got \(1, 4, 8, 9\)"),
     ],
 )
@@ -341,3 +343,35 @@ def test_shipped_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp
     message = "model 'tiny': expected its weights inside the package, found none; train"
     with pytest.raises(CheckpointError, match=message):
         MGIEPipeline.from_pretrained("tiny")
+
+
+def test_several_generators_give_several_edits_of_one_request(pipe: MGIEPipeline) -> None:
+    image = random_image(16, 16, seed=0)
+    out = pipe(image, "warmer", generator=[seeded(), torch.Generator().manual_seed(5)])
+    assert len(out.images) == len(out.expressive_instructions) == 2
+    alone = pipe(image, "warmer", generator=seeded()).images[0]
+    assert np.abs(np.asarray(out.images[0], dtype=int) - np.asarray(alone, dtype=int)).max() <= 1
+
+
+def test_presets_and_solvers_of_a_call_and_of_an_export(tmp_path: Path) -> None:
+    options = replace(OPTIONS, num_inference_steps=20)
+    pipe, image = MGIEPipeline.from_editor(tiny_editor("kl"), options), random_image(16, 16, seed=0)
+    by_name = pipe(image, "warmer", preset="fast", generator=seeded()).images[0]
+    chosen = fast(options, pipe.scheduler)
+    by_hand = pipe(
+        image,
+        "warmer",
+        num_inference_steps=chosen.num_inference_steps,
+        solver=chosen.solver,
+        guidance_interval=chosen.guidance_interval,
+        generator=seeded(),
+    ).images[0]
+    assert by_name == by_hand
+    assert pipe(image, "warmer", generator=seeded()).images[0] != by_name
+    saved = MGIEPipeline.from_editor(pipe.editor, chosen)
+    saved.save_pretrained(tmp_path / "export")
+    loaded = MGIEPipeline.from_pretrained(tmp_path / "export")
+    assert loaded.options == chosen
+    assert loaded(image, "warmer", generator=seeded()).images[0] == by_name
+    with pytest.raises(ConfigError, match="preset: expected one of plain, fast, got 'quick'"):
+        pipe(image, "warmer", preset="quick")  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ def _load(arguments: argparse.Namespace, *, has_bar: bool = True) -> EditModel:
         device=arguments.device,
         seed=arguments.seed,
         has_bar=has_bar and sys.stderr.isatty(),
+        preset=arguments.preset,
         num_inference_steps=arguments.steps,
         guidance_scale=arguments.guidance_scale,
         image_guidance_scale=arguments.image_guidance_scale,
@@ -126,9 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="tiny", metavar="M", help=model_help)
     weights_help = "of a run: its moving average, where it has one, or what the optimizer left; default: ema"
     add("--weights", choices=("ema", "raw"), default="ema", help=weights_help)
-    add("--steps", type=int, metavar="N", help="denoising steps; default: the model's own")
-    add("--guidance-scale", type=float, metavar="X", help="weight of the instruction; default: the model's own")
-    add("--image-guidance-scale", type=float, metavar="X", help="weight of the image; default: the model's own")
+    preset_help = "plain, the model's own steps and scales, or fast, fewer passes of the UNet; default: plain"
+    add("--preset", choices=("plain", "fast"), default="plain", help=preset_help)
+    add("--steps", type=int, metavar="N", help="denoising steps; default: the preset's")
+    add("--guidance-scale", type=float, metavar="X", help="weight of the instruction; default: the preset's")
+    add("--image-guidance-scale", type=float, metavar="X", help="weight of the image; default: the preset's")
     add("--seed", type=int, default=0, metavar="N", help="same seed, same image; default: 0")
     add("--device", metavar="D", help="cpu, cuda, cuda:1, mps; default: the GPU where there is one")
     return parser

@@ -26,7 +26,7 @@ class EditModel:
 
     pipeline: MGIEPipeline | LoadedEditor
     seed: int
-    settings: Mapping[str, Any]  # numbers; None = the model's own default
+    settings: Mapping[str, Any]  # of the call; numbers that are None = the preset's
     has_bar: bool = False  # whether denoising shows a progress bar on stderr
 
     def edit(self, image: Image.Image, instruction: str) -> tuple[Image.Image, str]:
@@ -45,7 +45,7 @@ class EditModel:
 
 
 def load_edit_model(
-    model: str, *, weights: str, device: str | None, seed: int, has_bar: bool, **settings: float | None
+    model: str, *, weights: str, device: str | None, seed: int, has_bar: bool, **settings: float | str | None
 ) -> EditModel:
     """Load a pipeline for editing.
 
@@ -55,7 +55,8 @@ def load_edit_model(
         device: As `choose_device` takes it.
         seed: Of the noise, 0 or more.
         has_bar: Whether denoising shows a progress bar.
-        **settings: ``num_inference_steps``, ``guidance_scale``, ``image_guidance_scale``; None = the model's own.
+        **settings: ``preset``, and ``num_inference_steps``, ``guidance_scale``, ``image_guidance_scale``, where None =
+            the preset's.
 
     Returns:
         The model on its device.

@@ -22,6 +22,7 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import is_frozen
 from mgie_lit.models.unet import zero_output
 from mgie_lit.pipeline import TINY, MGIEPipeline
+from mgie_lit.sampling.solvers import make_scheduler
 
 if TYPE_CHECKING:
     import lightning
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mgie_lit.data.readers import EditDataset
     from mgie_lit.data.transforms import PairTransform, TwoStepTransform
     from mgie_lit.faults import Faults
+    from mgie_lit.models.scheduler import Scheduler
+    from mgie_lit.sampling.edit import SamplingOptions
     from mgie_lit.training.module import EditModule
 
 
@@ -57,10 +60,20 @@ def build_editor(config: DictConfig) -> Editor:
         editor = Editor(guide, autoencoder, unet, scheduler, source_scale=config.size.source_scale, faults=faults)
     except ValueError as error:
         raise ConfigError(f"size, sampler: {error}") from error
+    _check_sampling(scheduler, config.sampler.options)
     if editor.states_affine:
         zero_output(editor.unet)
     load_start(editor, guide, config, faults)
     return editor
+
+
+def _check_sampling(scheduler: Scheduler, config: DictConfig) -> None:
+    """A solver that does not fit would stop a training at its first validation."""
+    options: SamplingOptions = instantiate(config)
+    try:
+        make_scheduler(scheduler, options.solver, options.num_inference_steps)
+    except ConfigError as error:
+        raise ConfigError(f"sampler.options.{error}") from error
 
 
 def build_dataset(config: DictConfig, split: str) -> EditDataset:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_inst
 from mgie_lit.checkpoints.runs import EMA, chosen_weights, find_checkpoint, load_checkpoint
 from mgie_lit.config import build
 from mgie_lit.config.runs import CONFIG_FILE
-from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.guides.text import TextGuide
-from mgie_lit.pipeline import MGIEPipeline, MGIEPipelineOutput
-from mgie_lit.sampling.edit import SamplingOptions, edit_images
+from mgie_lit.pipeline import MGIEPipeline, MGIEPipelineOutput, call_editor
+from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.sampling.presets import Preset, apply_preset
+from mgie_lit.sampling.solvers import Solver
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,29 +53,32 @@ class LoadedEditor:
 
     def __call__(
         self,
-        image: Image.Image,
-        instruction: str,
+        image: Image.Image | Sequence[Image.Image],
+        instruction: str | Sequence[str],
         *,
+        preset: Preset = "plain",
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
-        generator: torch.Generator,
+        guidance_interval: tuple[float, float] | None = None,
+        solver: Solver | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> MGIEPipelineOutput:
-        """Edit one image; the arguments are those of `MGIEPipeline`."""
-        changes: dict[str, Any] = {
-            "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "image_guidance_scale": image_guidance_scale,
-        }
-        options = replace(self.options, **{key: value for key, value in changes.items() if value is not None})
-        sources = [to_rgb(upright(image))]
-        edited = edit_images(
-            self.editor, sources, [instruction], options=options, generators=[generator], on_step=on_step
+        """Edit one image or several; the arguments are those of `MGIEPipeline`."""
+        options = apply_preset(
+            preset,
+            self.options,
+            self.editor.scheduler,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            image_guidance_scale=image_guidance_scale,
+            guidance_interval=guidance_interval,
+            solver=solver,
         )
-        return MGIEPipelineOutput(
-            images=[result.image for result in edited],
-            expressive_instructions=[result.expressive_instruction for result in edited],
+        return call_editor(
+            self.editor, options, image, instruction, generator=generator, latents=latents, on_step=on_step
         )
 
 

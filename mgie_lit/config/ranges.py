@@ -93,6 +93,7 @@ RANGES = (
     ValueRange("*.num_inference_steps", at_least=1, whole=True),
     ValueRange("*.guidance_scale", at_least=0),
     ValueRange("*.image_guidance_scale", at_least=0),
+    ValueRange("*.guidance_interval", at_least=0, at_most=1, count=2),
     ValueRange("preview.count", at_least=1, whole=True),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
@@ -13,6 +13,8 @@ from mgie_lit.config.loaded import LoadedEditor, attach_writer, describe_weights
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.evaluation.systems import EditorSystem, EditSystem, PredictionFolder
 from mgie_lit.guides.text import TextGuide
+from mgie_lit.sampling.presets import apply_preset
+from mgie_lit.sampling.solvers import make_scheduler
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -103,8 +105,12 @@ def build_system(config: DictConfig) -> System:
     name = _fit_to_model(loaded, config.model, source)
     writer = attach_writer(loaded, config.model, name, config.weights)
     loaded.to(choose_device(config.device, option="device"))
-    changes = {key: value for key, value in config.sampling.items() if value is not None}
-    options = replace(loaded.options, **changes)
+    sampling = {"preset": "plain", **config.sampling}  # runs from before there were presets
+    try:
+        options = apply_preset(sampling.pop("preset"), loaded.options, loaded.editor.scheduler, **sampling)
+        make_scheduler(loaded.editor.scheduler, options.solver, options.num_inference_steps)
+    except (ConfigError, ValueError) as error:
+        raise ConfigError(f"sampling.{error}") from error
     _warn_about_resolution(options.resolution, config)
     described = {"system": name, **describe_weights("checkpoint", source, config.weights)}
     if writer is not None:

@@ -22,6 +22,23 @@ def guidance_weights(*, guidance_scale: float, image_guidance_scale: float) -> t
     return 1.0 - image_guidance_scale, image_guidance_scale - guidance_scale, guidance_scale
 
 
+def is_guided(noise_level: float, interval: tuple[float, float]) -> bool:
+    """Whether guidance is used at a noise level (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+
+    Args:
+        noise_level: Timestep over the number of training timesteps, 0 = clean, 1 = pure noise.
+        interval: Lowest and highest level with guidance, both included, in the same unit.
+
+    Returns:
+        Always True for ``(0, 1)``.
+
+    >>> [is_guided(level, (0.25, 0.75)) for level in (0.1, 0.25, 0.999)]
+    [False, True, False]
+    """
+    low, high = interval
+    return low <= noise_level <= high
+
+
 def combine_guidance(
     noise_preds: Float[Tensor, "N B C h w"], *, guidance_scale: float, image_guidance_scale: float
 ) -> Float[Tensor, "B C h w"]:

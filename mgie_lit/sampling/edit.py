@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from PIL import Image
 
 from mgie_lit.editor import Editor
-from mgie_lit.errors import ConfigError
 from mgie_lit.functional.images import floor_size, pil_to_unit, to_signed, to_unit, unit_to_pil, working_size
 from mgie_lit.functional.transfer import transfer_edit
-from mgie_lit.sampling.loop import initial_latents, sample_edit
+from mgie_lit.sampling.loop import ALL_LEVELS, initial_latents, sample_edit
+from mgie_lit.sampling.solvers import SOLVERS, Solver, make_scheduler
 from mgie_lit.types import Condition, EditedImage
 
 Transfer = Literal["guided", "resize"]
@@ -32,9 +32,14 @@ class SamplingOptions:
     guidance_scale: float = 7.5  # weight of the instruction; 1 = off
     image_guidance_scale: float = 1.5  # weight of the source image; 1 = off
     transfer: Transfer = "resize"  # from working to full size: "guided" keeps the source's detail, "resize" does not
+    solver: Solver | None = None  # None = the model's own scheduler; others walk through the same noise
+    # Noise levels at which the scales count, lowest and highest, as parts of the timesteps (0 = clean, 1 = pure noise);
+    # at others only one of the three predictions is made, without guidance. (0, 1) = everywhere.
+    guidance_interval: tuple[float, float] = ALL_LEVELS
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))  # a config brings a list
         if self.num_inference_steps < 1:
             raise ValueError(f"num_inference_steps: expected an integer >= 1, got {self.num_inference_steps}")
         for name in ("guidance_scale", "image_guidance_scale"):
@@ -42,6 +47,13 @@ class SamplingOptions:
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
         if self.transfer not in get_args(Transfer):
             raise ValueError(f"transfer: expected one of {', '.join(get_args(Transfer))}, got {self.transfer!r}")
+        if self.solver is not None and self.solver not in SOLVERS:
+            raise ValueError(f"solver: expected one of {', '.join(SOLVERS)} or null, got {self.solver!r}")
+        if not (len(self.guidance_interval) == 2 and 0 <= self.guidance_interval[0] < self.guidance_interval[1] <= 1):
+            raise ValueError(
+                "guidance_interval: expected two numbers, 0 <= low < high <= 1, got "
+                f"{', '.join(map(str, self.guidance_interval))}; scales of 1 turn guidance off"
+            )
 
 
 @torch.no_grad()
@@ -72,10 +84,10 @@ def edit_images(
         Edited images with their expressive instructions, in the order of ``sources``.
 
     Raises:
-        ConfigError: There are more steps than the scheduler has timesteps.
+        ConfigError: There are more steps than the scheduler has timesteps, or the solver does not fit the model.
         ValueError: The lengths differ, or ``latents`` have the wrong shape.
     """
-    _check_steps(editor, options.num_inference_steps)
+    make_scheduler(editor.scheduler, options.solver, options.num_inference_steps)  # or the fault shows after minutes
     if not len(sources) == len(instructions) == len(generators):
         raise ValueError(
             f"expected as many instructions and generators as images ({len(sources)}), got {len(instructions)} and "
@@ -85,9 +97,11 @@ def edit_images(
         raise ValueError(f"latents: expected one for each of {len(sources)} images, got shape {tuple(latents.shape)}")
     edited: dict[int, EditedImage] = {}
     for size, indices in _group_by_working_size(editor, sources, options.resolution).items():
-        small = [_resize(editor, sources[index], size) for index in indices]
+        pictures = {id(sources[index]): sources[index] for index in indices}  # each is resized and encoded once
+        resized = {key: _resize(editor, picture, size) for key, picture in pictures.items()}
+        small = [resized[id(sources[index])] for index in indices]
         seen = [sources[index] for index in indices] if editor.faults.demo_images else small
-        condition: Condition = editor.guide.condition(seen, [instructions[index] for index in indices])  # type: ignore[operator]
+        condition = _condition(editor, seen, [instructions[index] for index in indices])
         low = _edit_batch(
             editor,
             small,
@@ -106,13 +120,18 @@ def edit_images(
     return [edited[index] for index in range(len(sources))]
 
 
-def _check_steps(editor: Editor, num_inference_steps: int) -> None:
-    limit = editor.scheduler.config["num_train_timesteps"]
-    if num_inference_steps > limit:
-        raise ConfigError(
-            f"num_inference_steps: expected at most {limit}, the timesteps that the model was trained on, got "
-            f"{num_inference_steps}"
-        )
+def _condition(editor: Editor, seen: list[Image.Image], instructions: list[str]) -> Condition:
+    """Condition of each row; those that differ in their noise alone share what the guide says."""
+    pairs = list(zip(map(id, seen), instructions, strict=True))
+    firsts = {pair: index for index, pair in reversed(list(enumerate(pairs)))}
+    order = sorted(firsts.values())
+    asked: Condition = editor.guide.condition([seen[i] for i in order], [instructions[i] for i in order])  # type: ignore[operator]
+    if len(order) == len(pairs):
+        return asked
+    rows = [order.index(firsts[pair]) for pair in pairs]
+    return replace(
+        asked, text=asked.text[rows], expressive_instructions=[asked.expressive_instructions[i] for i in rows]
+    )
 
 
 def _group_by_working_size(
@@ -140,7 +159,8 @@ def _edit_batch(
     on_step: Callable[[int, int], None] | None,
 ) -> torch.Tensor:
     """Edited images of one working size, ``(B, 3, h, w)`` in [0, 1] on the CPU."""
-    source = to_signed(torch.stack([pil_to_unit(image) for image in sources]))  # (B, 3, h, w)
+    pictures = sources[:1] if all(image is sources[0] for image in sources) else sources
+    source = to_signed(torch.stack([pil_to_unit(image) for image in pictures]))  # (B or 1, 3, h, w)
     shape = editor.latent_shape(*source.shape[-2:])
     if latents is None:
         latents = initial_latents(editor, shape, generators)
@@ -154,6 +174,8 @@ def _edit_batch(
         num_inference_steps=options.num_inference_steps,
         guidance_scale=options.guidance_scale,
         image_guidance_scale=options.image_guidance_scale,
+        guidance_interval=options.guidance_interval,
+        solver=options.solver,
         generators=generators,
         on_step=on_step,
     )

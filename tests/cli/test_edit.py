@@ -85,6 +85,7 @@ def test_one_image(pipeline: FakePipeline, photo: Path, workplace: Path, capsys:
     assert call == {
         "instruction": "brighter",
         "noise": torch.rand(1, generator=torch.Generator().manual_seed(0)).item(),
+        "preset": "plain",
         "num_inference_steps": None,
         "guidance_scale": None,
         "image_guidance_scale": None,
@@ -93,11 +94,12 @@ def test_one_image(pipeline: FakePipeline, photo: Path, workplace: Path, capsys:
 
 def test_settings_reach_the_pipeline(pipeline: FakePipeline, photo: Path, workplace: Path) -> None:
     options = shlex.split(
-        "--steps 3 --guidance-scale 0 --image-guidance-scale 1.5 --seed 7 --device cpu --model my/model"
+        "--preset fast --steps 3 --guidance-scale 0 --image-guidance-scale 1.5 --seed 7 --device cpu --model my/model"
     )
     main(["edit", str(photo), "x", "-o", "deep/er/out.JPG", *options])
     (call,) = pipeline.calls
     assert (call["num_inference_steps"], call["guidance_scale"], call["image_guidance_scale"]) == (3, 0.0, 1.5)
+    assert call["preset"] == "fast"
     assert call["noise"] == torch.rand(1, generator=torch.Generator().manual_seed(7)).item()
     assert pipeline.loaded == ["my/model"]  # type: ignore[attr-defined]
     with Image.open(workplace / "deep" / "er" / "out.JPG") as edited:
@@ -138,6 +140,7 @@ def test_all_values_out_of_range_at_once(
         (["--batch", "b"], "--batch: expected --out-dir DIR as well"),
         (["x.jpg", "--batch", "b", "--out-dir", "d"], "--batch takes its images from the file; leave out IMAGE"),
         (["x.jpg", "y", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
+        (["x.jpg", "y", "--preset", "faster"], "argument --preset: invalid choice: 'faster'"),
         (["x.jpg", "y", "--stepz", "1"], "unrecognized arguments: --stepz"),
         (["x.jpg", "y", "-o", "out.gif"], "expected a name that ends in .png, .jpg, .jpeg, .webp, .bmp, .tif, .tiff"),
         (["x.jpg", "y", "-o", "file/out.png"], "expected a folder to write into, but "),

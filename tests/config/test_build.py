@@ -51,6 +51,10 @@ def test_checkpoint_of_other_sizes_is_refused(tmp_path: Path) -> None:
         (["trainable=some"], r"trainable: expected one of paper, all, got some"),
         (["objective.loss_align_weight=1"], r"expected a weight > 0 together with align=true, got 1 and false"),
         (["model.guide.align=true"], r"expected a weight > 0 together with align=true, got 0.0 and true"),
+        (
+            ["sampler.options.solver=unipc", "sampler.options.num_inference_steps=1000"],
+            r"sampler\.options\.num_inference_steps: expected at most 999, .*one less with solver=unipc",
+        ),
         (["sampler=ddim"], r"size, sampler: scheduler.prediction_type: expected 'sample'"),
     ],
 )

@@ -22,6 +22,11 @@ from mgie_lit.config.ranges import ValueRange, range_faults
         ("data.batch_size", 2.5, "data.batch_size: expected a whole number >= 1, got 2.5"),
         ("data.loader.batch_size", 0, "data.loader.batch_size: expected a whole number >= 1, got 0"),
         ("sampler.num_inference_steps", 0, "sampler.num_inference_steps: expected a whole number >= 1, got 0"),
+        (
+            "sampling.guidance_interval",
+            [0.2, 1.5],
+            "sampling.guidance_interval: expected 2 numbers >= 0 and <= 1, got [0.2, 1.5]",
+        ),
         ("sampler.options.guidance_scale", -0.1, "sampler.options.guidance_scale: expected a number >= 0, got -0.1"),
         ("objective.drop_prob", 1.5, "objective.drop_prob: expected a number >= 0 and <= 1, got 1.5"),
         ("seed", -1, "seed: expected a whole number >= 0, got -1"),

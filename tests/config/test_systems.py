@@ -248,6 +248,20 @@ class TestEvaluation:
         written = evaluated(f"checkpoint={run_of('lgie')}")([example()], seed=0)[0].expressive_instruction
         assert system([example()], seed=0)[0].expressive_instruction == written
 
+    def test_sampling_is_a_preset_and_what_is_named_beside_it(self, run_of: Callable[[str], Path]) -> None:
+        run = f"checkpoint={run_of('instruct_pix2pix')}"
+        fast = evaluated(run, "sampling.preset=fast", "sampling.guidance_interval=[0.0,0.5]", "sampling.solver=unipc")
+        assert (fast.options.num_inference_steps, fast.options.solver) == (1, "unipc")
+        assert fast.options.guidance_interval == (0.0, 0.5)
+        with pytest.raises(ConfigError, match=r"sampling\.preset: expected one of plain, fast, got 'quick'"):
+            evaluated(run, "sampling.preset=quick")
+        with pytest.raises(
+            ConfigError, match=r"sampling\.solver: expected one of ddim, dpm_solver, unipc or null, got 'x'"
+        ):
+            evaluated(run, "sampling.solver=x")
+        with pytest.raises(ConfigError, match=r"sampling\.num_inference_steps: expected at most 999"):
+            evaluated(run, "sampling.solver=unipc", "sampling.num_inference_steps=1000")
+
     def test_published_folder_is_a_whole_system(self, tmp_path: Path) -> None:
         folder = write_instruct_pix2pix(tmp_path / "published")
         system = evaluated(f"checkpoint={folder}")

@@ -216,3 +216,50 @@ def test_as_many_steps_as_timesteps(editor: Editor) -> None:
         on_step=lambda *done: reports.append(done),
     )
     assert len(reports) == 50
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"solver": "heun"}, "solver: expected one of ddim, dpm_solver, unipc or null, got 'heun'"),
+        (
+            {"guidance_interval": [0.5, 0.2]},
+            "guidance_interval: expected two numbers, 0 <= low < high <= 1, got 0.5, 0.2",
+        ),
+        ({"guidance_interval": (0.1, 1.2)}, r"got 0\.1, 1\.2; scales of 1 turn guidance off"),
+        ({"guidance_interval": (0.1,)}, r"got 0\.1; scales of 1 turn guidance off"),
+    ],
+)
+def test_how_to_walk_is_checked(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(OPTIONS, **change)
+
+
+def test_the_solver_is_used(editor: Editor) -> None:
+    (plain,) = edit(editor, [random_image(16, 16, seed=0)], 1)
+    (other,) = edit(editor, [random_image(16, 16, seed=0)], 1, solver="dpm_solver")
+    assert np.abs(pixels(plain) - pixels(other)).max() > 1
+
+
+def test_seeds_of_one_request_share_what_the_guide_says(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, list[str]]] = []
+    encoded: list[int] = []
+    condition, encode = editor.guide.condition, editor.encode_source
+    monkeypatch.setattr(
+        editor.guide, "condition", lambda seen, words: (asked.append((len(seen), words)), condition(seen, words))[1]
+    )
+    monkeypatch.setattr(editor, "encode_source", lambda batch: (encoded.append(len(batch)), encode(batch))[1])
+    image = random_image(16, 16, seed=0)
+
+    def run(words: list[str], *seeds: int) -> list[EditedImage]:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return edit_images(editor, [image] * len(words), words, options=OPTIONS, generators=generators)
+
+    together = run(["warmer", "cooler", "warmer", "warmer"], 1, 2, 3, 1)
+    assert asked == [(2, ["warmer", "cooler"])]
+    assert encoded == [1]
+    for words, seed, result in zip(["warmer", "cooler", "warmer", "warmer"], [1, 2, 3, 1], together, strict=True):
+        (alone,) = run([words], seed)
+        assert np.abs(pixels(alone) - pixels(result)).max() <= 1
+        assert alone.expressive_instruction == result.expressive_instruction
+    assert np.abs(pixels(together[0]) - pixels(together[2])).max() > 1

@@ -24,7 +24,8 @@ def editor() -> Editor:
 def condition(batch: int) -> Condition:
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(batch, NUM_QUERIES, CONDITION_DIM, generator=generator)
-    return Condition(text=text, null=torch.randn(1, NUM_QUERIES, CONDITION_DIM), expressive_instructions=[""] * batch)
+    null = torch.randn(1, NUM_QUERIES, CONDITION_DIM, generator=generator)
+    return Condition(text=text, null=null, expressive_instructions=[""] * batch)
 
 
 def images(batch: int, seed: int = 2) -> Tensor:
@@ -182,7 +183,7 @@ def test_branches_without_weight_are_not_computed(
     monkeypatch.setattr(editor, "predict", predict)
     scales = {"guidance_scale": guidance_scale, "image_guidance_scale": image_guidance_scale}
     latents = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(6))
-    mixed = _guided_prediction(editor, latents, torch.ones_like(latents), torch.zeros(2), given, **scales)
+    mixed = _guided_prediction(editor, latents, torch.ones_like(latents), torch.zeros(2), given.text, null, **scales)
     assert sizes == [2 * num_branches]
     torch.testing.assert_close(mixed, combine_guidance(answers, **scales))
 
@@ -242,3 +243,39 @@ def test_every_step_is_reported(editor: Editor) -> None:
 
 def test_sampling_keeps_no_graph(editor: Editor) -> None:
     assert not sample(editor, 1, torch.randn(1, 4, HEIGHT // 2, WIDTH // 2)).requires_grad
+
+
+def test_guidance_everywhere_is_guidance_without_an_interval(editor: Editor) -> None:
+    latents = torch.randn(2, 4, HEIGHT // 2, WIDTH // 2)
+    plain = sample(editor, 2, latents, scale=4.0)
+    assert torch.equal(sample(editor, 2, latents, scale=4.0, guidance_interval=(0.0, 1.0)), plain)
+
+
+def test_outside_the_interval_only_the_prediction_with_image_and_text_is_made(
+    editor: Editor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, int]] = []
+    original = editor.predict
+
+    def predict(*given: Tensor) -> Tensor:
+        calls.append((int(given[2][0]), len(given[0])))
+        return original(*given)
+
+    monkeypatch.setattr(editor, "predict", predict)
+    latents = torch.randn(2, 4, HEIGHT // 2, WIDTH // 2)
+    cut = sample(editor, 2, latents, steps=5, scale=4.0, guidance_interval=(0.4, 0.7))
+    assert calls == [(49, 2), (39, 2), (29, 4), (19, 2), (9, 2)]  # of 50 timesteps: 29 is at 0.58, 19 at 0.38
+    assert not torch.allclose(cut, sample(editor, 2, latents, steps=5, scale=4.0), atol=1e-4)
+    never = sample(editor, 2, latents, steps=5, scale=4.0, guidance_interval=(0.21, 0.35))
+    assert torch.equal(never, sample(editor, 2, latents, steps=5, scale=1.0))
+
+
+def test_one_image_and_one_condition_hold_for_all_latents(editor: Editor) -> None:
+    latents = torch.randn(3, 4, HEIGHT // 2, WIDTH // 2)
+    one = condition(1)
+    repeated = Condition(one.text.repeat(3, 1, 1), one.null, [""] * 3)
+    settings: dict[str, Any] = {"num_inference_steps": 2, "guidance_scale": 3.0, "image_guidance_scale": 1.5}
+    shared = sample_edit(editor, images(1), one, latents, **settings)
+    assert torch.allclose(
+        shared, sample_edit(editor, images(1).repeat(3, 1, 1, 1), repeated, latents, **settings), atol=1e-5
+    )
