@@ -23,6 +23,7 @@ A row of the batch file: {"source_file_name": "a.jpg", "instruction": "make it b
 relative to the file, `id` is optional. Existing files are never overwritten.
 """
 _LARGEST_SEED = 2**63 - 1
+DEFAULT_BATCH_SIZE = 4  # rows; those that do not fit into memory together are edited one by one
 
 
 def run(argv: list[str]) -> None:
@@ -57,7 +58,8 @@ def _edit_batch(arguments: argparse.Namespace) -> None:
     rows = read_rows(Path(arguments.batch))
     for row in rows:
         check_output(folder / row.output_name, option="--out-dir")
-    num_failed = edit_rows(rows, folder, _load(arguments, has_bar=False))
+    batch_size = arguments.batch_size or DEFAULT_BATCH_SIZE
+    num_failed = edit_rows(rows, folder, _load(arguments, has_bar=False), batch_size=batch_size)
     print(folder)
     if num_failed:
         raise SystemExit(1)
@@ -89,6 +91,8 @@ def _check_combination(parser: argparse.ArgumentParser, arguments: argparse.Name
         parser.error('expected IMAGE and "INSTRUCTION", or --batch FILE --out-dir DIR')
     elif arguments.out_dir is not None:
         parser.error("--out-dir goes with --batch; name the output of one image with -o")
+    elif arguments.batch_size is not None:
+        parser.error("--batch-size goes with --batch; one image is edited by itself")
 
 
 def _check_ranges(arguments: argparse.Namespace) -> None:
@@ -96,6 +100,7 @@ def _check_ranges(arguments: argparse.Namespace) -> None:
         ("--steps", arguments.steps, 1, None),
         ("--guidance-scale", arguments.guidance_scale, 0, None),
         ("--image-guidance-scale", arguments.image_guidance_scale, 0, None),
+        ("--batch-size", arguments.batch_size, 1, None),
         ("--seed", arguments.seed, 0, _LARGEST_SEED),
     ]
     faults = [
@@ -123,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="OUT", help="a new image file; default: <image's stem>_edited.png, here")
     add("--batch", metavar="FILE", help="metadata.jsonl with a row an edit")
     add("--out-dir", metavar="DIR", help="where --batch writes <id>.png")
+    batch_help = f"rows of --batch that are edited together; default: {DEFAULT_BATCH_SIZE}"
+    add("--batch-size", type=int, metavar="N", help=batch_help)
     model_help = "tiny (ships with mgie_lit), a run directory, a .ckpt file, an export folder or a hub id"
     add("--model", default="tiny", metavar="M", help=model_help)
     weights_help = "of a run: its moving average, where it has one, or what the optimizer left; default: ema"

@@ -14,6 +14,10 @@ from mgie_lit.cli.messages import shows_tracebacks
 from mgie_lit.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+
     from mgie_lit.cli.edit_model import EditModel
 
 
@@ -71,35 +75,68 @@ def read_rows(path: Path) -> list[EditRow]:
     return list(rows.values())
 
 
-def edit_rows(rows: list[EditRow], folder: Path, model: EditModel) -> int:
+def edit_rows(rows: list[EditRow], folder: Path, model: EditModel, *, batch_size: int = 1) -> int:
     """Edit every row; one that fails is reported on stderr and does not stop the others.
 
     Args:
         rows: What to edit.
         folder: Where ``<id>.png`` goes.
         model: The editor.
+        batch_size: Rows that are edited together, at least 1. Where one of them fails, these are edited one by one.
 
     Returns:
         Number of rows that failed.
     """
     from tqdm import tqdm
 
+    failures: dict[int, str] = {}
+    with tqdm(total=len(rows), desc="edits", disable=not sys.stderr.isatty()) as progress:
+        for start in range(0, len(rows), batch_size):
+            for row, result in _edit_together(rows[start : start + batch_size], folder, model):
+                progress.update()
+                if isinstance(result, str):
+                    tqdm.write(f"{row.row_id}: {result}", file=sys.stdout)
+                    continue
+                failures[row.line] = f"line {row.line} ({row.row_id}): {result or type(result).__name__}"
+                if shows_tracebacks():
+                    traceback.print_exception(result)
+    if failures:
+        sys.stderr.write(
+            "\n".join([f"{len(failures)} of {len(rows)} rows failed:", *(failures[line] for line in sorted(failures))])
+            + "\n"
+        )
+    return len(failures)
+
+
+def _edit_together(rows: list[EditRow], folder: Path, model: EditModel) -> Iterator[tuple[EditRow, str | Exception]]:
+    """Each row with its expressive instruction, or with what went wrong; its image is written."""
     from mgie_lit.data.image_files import open_image
 
-    failures: list[str] = []
-    for row in tqdm(rows, desc="edits", disable=not sys.stderr.isatty()):
+    images: dict[int, Image.Image] = {}
+    for row in rows:
         try:
-            edited, expressive_instruction = model.edit(open_image(row.source), row.instruction)
-            save_image(edited, folder / row.output_name)
+            images[row.line] = open_image(row.source)
         except Exception as error:  # whatever is wrong with a row, the others are made
-            failures.append(f"line {row.line} ({row.row_id}): {error or type(error).__name__}")
-            if shows_tracebacks():
-                traceback.print_exception(error)
+            yield row, error
+    opened = [row for row in rows if row.line in images]
+    if not opened:
+        return
+    try:
+        edited = model.edit_all([images[row.line] for row in opened], [row.instruction for row in opened])
+    except Exception as error:
+        if len(opened) > 1:  # one of them can not be edited, or all together need too much memory
+            for row in opened:
+                yield from _edit_together([row], folder, model)
         else:
-            tqdm.write(f"{row.row_id}: {expressive_instruction}", file=sys.stdout)
-    if failures:
-        sys.stderr.write("\n".join([f"{len(failures)} of {len(rows)} rows failed:", *failures]) + "\n")
-    return len(failures)
+            yield opened[0], error
+        return
+    for row, (image, expressive_instruction) in zip(opened, edited, strict=True):
+        try:
+            save_image(image, folder / row.output_name)
+        except Exception as error:
+            yield row, error
+        else:
+            yield row, expressive_instruction
 
 
 def _parse_row(line: str, number: int, folder: Path) -> EditRow | str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EditModel:
-    """Edits images one by one, each with the same seed."""
+    """Edits images, each with the same seed, so that a result does not depend on what else is edited."""
 
     pipeline: MGIEPipeline | LoadedEditor
     seed: int
@@ -31,7 +31,11 @@ class EditModel:
 
     def edit(self, image: Image.Image, instruction: str) -> tuple[Image.Image, str]:
         """The edited image and the expressive instruction."""
-        generator = torch.Generator().manual_seed(self.seed)  # on the CPU, so that all devices draw the same noise
+        return self.edit_all([image], [instruction])[0]
+
+    def edit_all(self, images: list[Image.Image], instructions: list[str]) -> list[tuple[Image.Image, str]]:
+        """The edited image and the expressive instruction of each, made together."""
+        generators = [torch.Generator().manual_seed(self.seed) for _ in images]  # of the CPU: the same on all devices
         with Progress(console=Console(stderr=True), transient=True, disable=not self.has_bar) as progress:
             task = progress.add_task("denoising", total=None)
 
@@ -39,9 +43,9 @@ class EditModel:
                 progress.update(task, completed=done, total=total)
 
             out = self.pipeline(
-                image=image, instruction=instruction, generator=generator, on_step=on_step, **self.settings
+                image=images, instruction=instructions, generator=generators, on_step=on_step, **self.settings
             )
-        return out.images[0], out.expressive_instructions[0]
+        return list(zip(out.images, out.expressive_instructions, strict=True))
 
 
 def load_edit_model(

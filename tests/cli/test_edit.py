@@ -29,18 +29,17 @@ class FakePipeline:
     def __call__(
         self,
         *,
-        image: Image.Image,
-        instruction: str,
-        generator: torch.Generator,
+        image: list[Image.Image],
+        instruction: list[str],
+        generator: list[torch.Generator],
         on_step: Callable[[int, int], None],
         **settings: object,
     ) -> SimpleNamespace:
         on_step(1, 2)
-        self.calls.append({"instruction": instruction, "noise": torch.rand(1, generator=generator).item(), **settings})
-        if instruction == "fail":
-            raise RuntimeError("no idea how")
-        edited = image.point(lambda value: 255 - value)
-        return SimpleNamespace(images=[edited], expressive_instructions=[f"it is {instruction}"])
+        noise = [torch.rand(1, generator=one).item() for one in generator]
+        self.calls.append({"instruction": instruction, "noise": noise, **settings})
+        edited = [picture.point(lambda value: 255 - value) for picture in image]
+        return SimpleNamespace(images=edited, expressive_instructions=[f"it is {words}" for words in instruction])
 
 
 @pytest.fixture
@@ -83,8 +82,8 @@ def test_one_image(pipeline: FakePipeline, photo: Path, workplace: Path, capsys:
     assert pipeline.device == torch.device("cpu")
     (call,) = pipeline.calls
     assert call == {
-        "instruction": "brighter",
-        "noise": torch.rand(1, generator=torch.Generator().manual_seed(0)).item(),
+        "instruction": ["brighter"],
+        "noise": [torch.rand(1, generator=torch.Generator().manual_seed(0)).item()],
         "preset": "plain",
         "num_inference_steps": None,
         "guidance_scale": None,
@@ -100,7 +99,7 @@ def test_settings_reach_the_pipeline(pipeline: FakePipeline, photo: Path, workpl
     (call,) = pipeline.calls
     assert (call["num_inference_steps"], call["guidance_scale"], call["image_guidance_scale"]) == (3, 0.0, 1.5)
     assert call["preset"] == "fast"
-    assert call["noise"] == torch.rand(1, generator=torch.Generator().manual_seed(7)).item()
+    assert call["noise"] == [torch.rand(1, generator=torch.Generator().manual_seed(7)).item()]
     assert pipeline.loaded == ["my/model"]  # type: ignore[attr-defined]
     with Image.open(workplace / "deep" / "er" / "out.JPG") as edited:
         assert edited.format == "JPEG"
@@ -137,6 +136,8 @@ def test_all_values_out_of_range_at_once(
     [
         (["x.jpg"], 'expected IMAGE and "INSTRUCTION", or --batch FILE --out-dir DIR'),
         (["x.jpg", "y", "--out-dir", "d"], "--out-dir goes with --batch; name the output of one image with -o"),
+        (["x.jpg", "y", "--batch-size", "2"], "--batch-size goes with --batch; one image is edited by itself"),
+        (["--batch", "b", "--out-dir", "d", "--batch-size", "0"], "--batch-size: expected a number >= 1, got 0"),
         (["--batch", "b"], "--batch: expected --out-dir DIR as well"),
         (["x.jpg", "--batch", "b", "--out-dir", "d"], "--batch takes its images from the file; leave out IMAGE"),
         (["x.jpg", "y", "--steps", "many"], "argument --steps: invalid int value: 'many'"),
