@@ -15,6 +15,7 @@ COMMANDS = {
     "edit": "edit one image, or the rows of a file, by instruction",
     "prepare": "look at data before training: preview",
     "convert": "turn published weights into ours, and ours into published formats",
+    "demo": "edit pictures in a browser",
     "doctor": "what a training would need: memory, time, files",
     "report": "make one HTML page from run and evaluation directories",
 }
