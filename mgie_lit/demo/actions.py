@@ -16,6 +16,7 @@ from mgie_lit.demo.engine import Job, Progress, StoppedError
 from mgie_lit.demo.requests import LARGEST_SEED, Edit, EditRequest, parse_seeds, real_number, whole_number
 from mgie_lit.demo.session import EditSession  # Gradio reads annotations of handlers
 from mgie_lit.errors import DataError, MGIEError
+from mgie_lit.sampling.presets import Preset
 
 if TYPE_CHECKING:
     from mgie_lit.demo.studio import Studio
@@ -73,7 +74,7 @@ class Actions:
         picture: object,
         instruction: str,
         model: str,
-        preset: str,
+        preset: Preset,
         steps: object,
         guidance_scale: object,
         image_guidance_scale: object,
@@ -103,7 +104,7 @@ class Actions:
         instruction: str,
         systems: list[str],
         seeds: str,
-        preset: str,
+        preset: Preset,
         steps: object,
         guidance_scale: object,
         image_guidance_scale: object,
@@ -129,7 +130,7 @@ class Actions:
             yield {parts.status: show_error(error)}
         yield _idle(parts, session)
 
-    async def pick(self, session: EditSession, model: str, preset: str) -> AsyncIterator[Updates]:
+    async def pick(self, session: EditSession, model: str, preset: Preset) -> AsyncIterator[Updates]:
         """Another model or preset was chosen: its own settings, loaded if need be."""
         parts = self.parts
         try:
@@ -251,7 +252,7 @@ def _summary(edit: Edit) -> str:
     return f"{edit.request.model}, seed {edit.request.seed}, {edit.seconds:.1f} s"
 
 
-def _settings(preset: str, steps: object, guidance_scale: object, image_guidance_scale: object) -> dict[str, Any]:
+def _settings(preset: Preset, steps: object, guidance_scale: object, image_guidance_scale: object) -> dict[str, Any]:
     return {
         "preset": preset,
         "steps": whole_number("Steps", steps),

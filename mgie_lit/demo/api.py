@@ -13,6 +13,7 @@ from mgie_lit.demo.actions import message_of
 from mgie_lit.demo.requests import EditRequest, real_number, whole_number
 from mgie_lit.demo.studio import Studio
 from mgie_lit.errors import DataError
+from mgie_lit.sampling.presets import Preset
 
 
 def edit_endpoint(studio: Studio) -> Callable[..., Awaitable[tuple[dict[str, Any], str]]]:
@@ -30,7 +31,7 @@ def edit_endpoint(studio: Studio) -> Callable[..., Awaitable[tuple[dict[str, Any
         instruction: str,
         model: str | None = None,
         seed: int = 0,
-        preset: str = "plain",
+        preset: Preset = "plain",
         steps: int | None = None,
         guidance_scale: float | None = None,
         image_guidance_scale: float | None = None,
@@ -42,7 +43,7 @@ def edit_endpoint(studio: Studio) -> Callable[..., Awaitable[tuple[dict[str, Any
                 _text("instruction", instruction),
                 studio.shelf.default if model is None else _text("model", model),
                 whole_number("seed", seed),
-                _text("preset", preset),
+                preset,
                 None if steps is None else whole_number("steps", steps),
                 None if guidance_scale is None else real_number("guidance_scale", guidance_scale),
                 None if image_guidance_scale is None else real_number("image_guidance_scale", image_guidance_scale),

@@ -12,12 +12,12 @@ from mgie_lit.demo.api import edit_endpoint
 from mgie_lit.demo.examples import example_edits
 from mgie_lit.demo.requests import LARGEST_SCALE, LARGEST_SEED
 from mgie_lit.demo.session import EditSession
+from mgie_lit.sampling.presets import PRESETS
 
 if TYPE_CHECKING:
     from mgie_lit.demo.studio import Defaults, Studio
 
 TITLE = "Edit pictures by instruction"
-PRESETS = ("plain",)
 _STRIP_COLUMNS = 6
 
 
@@ -82,7 +82,7 @@ def _inputs(studio: Studio, own: Defaults) -> tuple[dict[str, Any], dict[str, An
     parts["model"] = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
     extra: dict[str, Any] = {}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
-        extra["preset"] = gr.Radio(list(PRESETS), value=PRESETS[0], label="Preset", visible=len(PRESETS) > 1)
+        extra["preset"] = gr.Radio(list(PRESETS), value=PRESETS[0], label="Preset", elem_id="preset")
         parts["steps"] = gr.Slider(1, limits.steps, value=own.steps, step=1, label="Steps")
         parts["guidance_scale"] = gr.Slider(
             0, LARGEST_SCALE, value=own.guidance_scale, step=0.1, label="Guidance by the instruction", info="1 = off"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mgie_lit.errors import ConfigError
+from mgie_lit.sampling.presets import PRESETS, Preset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ class EditRequest:
     instruction: str
     model: str  # one of the shelf's names
     seed: int = 0
-    preset: str = "plain"
+    preset: Preset = "plain"
     steps: int | None = None  # None, here and below = the preset's
     guidance_scale: float | None = None
     image_guidance_scale: float | None = None
@@ -68,6 +69,8 @@ def check_request(request: EditRequest, limits: Limits) -> None:
         for name, value, least, most in ranges
         if value is not None and not least <= value <= most
     ]
+    if request.preset not in PRESETS:
+        faults.append(f"Preset: expected one of {', '.join(PRESETS)}, got {request.preset!r}")
     if faults:
         raise ConfigError("\n".join(faults))
 

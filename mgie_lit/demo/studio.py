@@ -13,6 +13,7 @@ from mgie_lit.demo.engine import Engine, Job
 from mgie_lit.demo.interrupt import checked_layers
 from mgie_lit.demo.requests import Edit, EditRequest, check_request
 from mgie_lit.errors import ConfigError
+from mgie_lit.sampling.presets import Preset, apply_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """Settings that a model was made for."""
+    """Settings that a model was made for; steps are within the limits."""
 
     steps: int
     guidance_scale: float
@@ -70,7 +71,7 @@ class Studio:
             self.files.open(source)  # a faulty one is told of now, not after the wait
         return self.engine.submit(lambda job: self._make_all(job, requests))
 
-    def defaults(self, model: str, preset: str = "plain") -> Job[Defaults]:
+    def defaults(self, model: str, preset: Preset = "plain") -> Job[Defaults]:
         """Queue the question which settings a model was made for; it is loaded for that.
 
         Args:
@@ -84,7 +85,7 @@ class Studio:
             MGIEError: There is no such model, or the queue is full.
         """
         self.shelf.check(model)
-        return self.engine.submit(lambda job: _defaults(self._load(job, model), preset))
+        return self.engine.submit(lambda job: _defaults(self._load(job, model), preset, self.limits.steps))
 
     def close(self) -> None:
         """Stop all jobs and remove all pictures."""
@@ -124,6 +125,7 @@ def _call(
         out = model(
             source,
             request.instruction.strip(),
+            preset=request.preset,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             image_guidance_scale=request.image_guidance_scale,
@@ -139,6 +141,7 @@ def _call(
     return out.images[0], out.expressive_instructions[0]
 
 
-def _defaults(model: EditModel, preset: str) -> Defaults:
-    options = model.options
-    return Defaults(options.num_inference_steps, options.guidance_scale, options.image_guidance_scale)
+def _defaults(model: EditModel, preset: Preset, most_steps: int) -> Defaults:
+    options = apply_preset(preset, model.options, model.editor.scheduler)
+    steps = min(options.num_inference_steps, most_steps)
+    return Defaults(steps, options.guidance_scale, options.image_guidance_scale)

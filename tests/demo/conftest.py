@@ -18,7 +18,8 @@ from mgie_lit.demo.limits import Limits
 from mgie_lit.demo.models import Shelf
 from mgie_lit.demo.server import ENVIRONMENT, Server
 from mgie_lit.demo.studio import Studio
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.testing.tiny_models import random_image, tiny_scheduler
 
 
 class FakeModel:
@@ -26,9 +27,10 @@ class FakeModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.options = SimpleNamespace(num_inference_steps=3, guidance_scale=2.0, image_guidance_scale=1.2)
+        self.options = SamplingOptions(64, num_inference_steps=30, guidance_scale=2.0, image_guidance_scale=1.2)
         self.layer = torch.nn.Identity()
         self.editor = torch.nn.Module()
+        self.editor.scheduler = tiny_scheduler("epsilon")
         self.editor.layers = torch.nn.ModuleList([self.layer])
         self.gate = threading.Event()
         self.gate.set()
@@ -38,7 +40,7 @@ class FakeModel:
     def __call__(self, image: Image.Image, instruction: str, **settings: Any) -> SimpleNamespace:  # noqa: ANN401
         self.calls.append({"instruction": instruction, **settings})
         self.layer(torch.zeros(1))  # the language model
-        steps = settings["num_inference_steps"] or self.options.num_inference_steps
+        steps = settings["num_inference_steps"] or 3
         for step in range(steps):
             assert self.gate.wait(10)
             self.layer(torch.zeros(1))

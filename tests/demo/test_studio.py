@@ -26,13 +26,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_edit_with_every_setting(studio: Studio, picture: Path, models: dict[str, FakeModel]) -> None:
-    request = EditRequest(picture, " invert ", "first", seed=7, steps=2, guidance_scale=3.0, image_guidance_scale=1.1)
+    request = EditRequest(
+        picture, " invert ", "first", seed=7, preset="fast", steps=2, guidance_scale=3.0, image_guidance_scale=1.1
+    )
     (edit,) = studio.edit([request]).result(5)
     assert edit.request is request
     assert edit.expressive_instruction == "first read invert"
     expected = Image.eval(Image.open(picture), lambda value: 255 - value)
     assert ImageChops.difference(Image.open(edit.edited), expected).getbbox() is None
     (call,) = models["first"].calls
+    assert call["preset"] == "fast"
     assert (call["num_inference_steps"], call["guidance_scale"], call["image_guidance_scale"]) == (2, 3.0, 1.1)
     assert call["generator"].initial_seed() == 7
 
@@ -77,7 +80,12 @@ def test_parts_of_a_comparison_are_there_before_its_end(
 
 
 def test_defaults_of_a_model(studio: Studio) -> None:
-    assert studio.defaults("second").result(5) == Defaults(3, 2.0, 1.2)
+    assert studio.defaults("second").result(5) == Defaults(30, 2.0, 1.2)
+    assert studio.defaults("second", "fast").result(5) == Defaults(10, 2.0, 1.2)
+
+
+def test_defaults_keep_within_the_limits(make_studio: Callable[..., Studio]) -> None:
+    assert make_studio(steps=5).defaults("first").result(5).steps == 5
 
 
 class TestRefused:
@@ -99,6 +107,7 @@ class TestRefused:
             ({"guidance_scale": 31.0}, "Guidance by the instruction: expected a number from 0 to 30, got 31"),
             ({"image_guidance_scale": -1.0}, "Guidance by the picture: expected a number from 0 to 30, got -1"),
             ({"image_guidance_scale": float("nan")}, "Guidance by the picture: expected a number from 0 to 30"),
+            ({"preset": "slow"}, "Preset: expected one of plain, fast, got 'slow'"),
             ({"model": "third"}, "Model: expected one of first, second, got 'third'"),
         ]
         for change, message in changes:
