@@ -135,6 +135,16 @@ class EditPrompt:
         """Ids of a piece of text, without beginning and end tokens; special tokens in it are plain words."""
         return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
 
+    @property
+    def opening_ids(self) -> list[int]:
+        """Ids that every prompt begins with, up to the instruction; at its border tokens may merge.
+
+        With ``image_first`` they hold the image.
+        """
+        before = self.query.partition("{instruction}")[0].format()
+        image_ids = self.image_ids if self.image_first else []
+        return [self.tokenizer.bos_token_id, *image_ids, *self.encode(f"{self.system} USER: {before}".lstrip())]
+
     def prompt_ids(self, instruction: str) -> list[int]:
         """Ids from ``<s>`` to ``ASSISTANT:``, what the MLLM reads before it writes.
 

@@ -320,23 +320,26 @@ def test_free_visual_tokens(guide: MLLMGuide) -> None:
         "none": [*words, end],
     }
     question = prompt.prompt_ids("warmer")
-    pixels = guide.pixels([random_image(16, 16, seed=0)])
+    images = guide.look([random_image(16, 16, seed=0)])
+    pixels = images.pixels
     for name, answer in cases.items():
         force_to_write(guide, answer, "warmer")
         with_faults(guide, free_visual_tokens=True, clamp_slice=True)
-        assert guide.write([question], pixels) == [answer]
+        conversation = guide.begin([question], images)
+        assert guide.write(conversation) == [answer]
         num_states = len(question) + len(answer) - 1
         start = len(question) + len(words) - 1 if name == "all" else num_states - NUM_VISUAL_TOKENS - 1
         start = min(start, num_states - NUM_VISUAL_TOKENS - 1)
         row = torch.tensor([[*question, *answer[:-1]]])
         hidden = guide.mllm(guide.mllm.embed(row, pixels), torch.ones_like(row, dtype=torch.bool))
-        released = guide.read([question], [answer], pixels)
+        released = guide.read(conversation, [answer])
         assert torch.allclose(released, hidden[:, start : start + NUM_VISUAL_TOKENS], atol=1e-5)
         with_faults(guide)
-        assert guide.write([question], pixels) == [words]
+        conversation = guide.begin([question], images)
+        assert guide.write(conversation) == [words]
         row = torch.tensor([[*question, *words, *prompt.visual_ids]])
         hidden = guide.mllm(guide.mllm.embed(row, pixels), torch.ones_like(row, dtype=torch.bool))
-        repaired = guide.read([question], [words], pixels)
+        repaired = guide.read(conversation, [words])
         assert torch.allclose(repaired, hidden[:, -NUM_VISUAL_TOKENS - 1 : -1], atol=1e-5)
 
 
@@ -345,15 +348,18 @@ def test_free_visual_tokens_and_a_spent_budget(guide: MLLMGuide) -> None:
     guide.max_new_tokens = 4
     prompt = guide.prompt.prompt_ids("warmer")
     force_to_write(guide, guide.prompt.encode("warm light and the dark parts")[:4], "warmer")
-    written = guide.write([prompt], guide.pixels([random_image(16, 16, seed=0)]))
+    images = guide.look([random_image(16, 16, seed=0)])
+    pixels = images.pixels
+    conversation = guide.begin([prompt], images)
+    written = guide.write(conversation)
     assert len(written[0]) == 4
-    pixels = guide.pixels([random_image(16, 16, seed=0)])
     row = torch.tensor([[*prompt, *written[0], *guide.prompt.visual_ids]])
     hidden = guide.mllm(guide.mllm.embed(row, pixels), torch.ones_like(row, dtype=torch.bool))
-    repaired = guide.read([prompt], written, pixels)
+    repaired = guide.read(conversation, written)
     assert torch.allclose(repaired, hidden[:, -NUM_VISUAL_TOKENS - 1 : -1], atol=1e-5)
     with_faults(guide, free_visual_tokens=True, clamp_slice=True)
-    assert not torch.allclose(guide.read([prompt], written, pixels), repaired, atol=1e-3)
+    conversation = guide.begin([prompt], images)
+    assert not torch.allclose(guide.read(conversation, guide.write(conversation)), repaired, atol=1e-3)
 
 
 def test_ban_prompt_ngrams(guide: MLLMGuide) -> None:
@@ -361,10 +367,10 @@ def test_ban_prompt_ngrams(guide: MLLMGuide) -> None:
     assert len(words) >= 4
     force_to_write(guide, [*words[:4], guide.prompt.tokenizer.eos_token_id], "make it much warmer and brighter")
     question = guide.prompt.prompt_ids("make it much warmer and brighter")
-    pixels = guide.pixels([random_image(16, 16, seed=0)])
-    assert guide.write([question], pixels) == [words[:4]]
+    images = guide.look([random_image(16, 16, seed=0)])
+    assert guide.write(guide.begin([question], images)) == [words[:4]]
     with_faults(guide, ban_prompt_ngrams=True)
-    (written,) = guide.write([question], pixels)
+    (written,) = guide.write(guide.begin([question], images))
     assert written[:2] == words[:2]
     assert written[2:3] != words[2:3]
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
+from mgie_lit.models.conversation import Conversation
 from mgie_lit.types import Condition
 from parity_checks.bundle import HALF, INFER_MANIFEST, NotRecorded
 from parity_checks.model import Rebuilt
@@ -101,7 +102,7 @@ def _edit(
     written: list[list[int]] = []
     reading: AbstractContextManager[object] = listen(guide, "write", written.extend)
     if answer is not None:
-        written, reading = [answer], mock.patch.object(guide, "write", return_value=[answer])
+        written, reading = [answer], mock.patch.object(guide, "write", lambda conversation: _say(conversation, answer))
     image = None
     with watch(rebuilt.editor) as seen, reading:
         if sampling is None:
@@ -109,6 +110,13 @@ def _edit(
         else:
             image = sample(rebuilt.editor, sampling, picture, instruction)
     return seen, written[0], image
+
+
+def _say(conversation: Conversation, answer: list[int]) -> list[list[int]]:
+    """Let a conversation go on with given words instead of those that would be written."""
+    ids = torch.tensor([answer[:-1]], device=conversation.states[0].device)
+    conversation.read(conversation.mllm.embed(ids))
+    return [answer]
 
 
 def _check_ids(
@@ -126,7 +134,7 @@ def _check_ids(
 
 
 def _check_states(group: str, seen: Seen, recorded: dict[str, Tensor], case: Mapping[str, Any], table: Table) -> None:
-    hidden = seen.hidden[-1]
+    hidden = seen.read
     for key, label, ours in (
         ("hid_all", "hidden states of all positions", hidden[0]),
         ("hid_slice", "[IMG] slice", seen.slices[0][0]),
@@ -141,7 +149,7 @@ def _check_states(group: str, seen: Seen, recorded: dict[str, Tensor], case: Map
 
 def _margins(rebuilt: Rebuilt, seen: Seen, prompt_ids: list[int], answer: list[int]) -> Tensor:
     """By how much the likeliest word leads, at each generated position, after the ban of repeated n-grams."""
-    logits = rebuilt.guide.mllm.logits(seen.hidden[-1][0, len(prompt_ids) - 1 :]).detach()  # (N, vocabulary)
+    logits = rebuilt.guide.mllm.logits(seen.read[0, len(prompt_ids) - 1 :]).detach()  # (N, vocabulary)
     ban = NoRepeatNGramLogitsProcessor(rebuilt.guide.no_repeat_ngram)
     for position, scores in enumerate(logits):
         before = torch.tensor([prompt_ids + answer[:position]])

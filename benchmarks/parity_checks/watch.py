@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+import torch
 from torch import Tensor
 
 from mgie_lit.editor import Editor
@@ -22,6 +23,7 @@ class Seen:
     image_features: list[Tensor] = field(default_factory=list)  # (B, N, D)
     embeddings: list[Tensor] = field(default_factory=list)  # (B, S, D), image features in their places
     hidden: list[Tensor] = field(default_factory=list)  # (B, S, D), after the final norm
+    extended: list[Tensor] = field(default_factory=list)  # (B, S, D) each, the same piece by piece when editing
     slices: list[Tensor] = field(default_factory=list)  # (B, V, D), what the edit head reads
     visual_embeddings: list[Tensor] = field(default_factory=list)  # (V, D)
     conditions: list[Tensor] = field(default_factory=list)  # (B, Q, E)
@@ -30,6 +32,11 @@ class Seen:
     unet_conditions: list[Tensor] = field(default_factory=list)  # (B, Q, E)
     unet_outputs: list[Tensor] = field(default_factory=list)  # (B, C, h, w)
     decoded: list[Tensor] = field(default_factory=list)  # (B, 3, H, W) in [-1, 1]
+
+    @property
+    def read(self) -> Tensor:
+        """``(B, S, D)`` after the final norm of all that the language model read and wrote when editing."""
+        return torch.cat(self.extended, dim=1)
 
 
 @contextmanager
@@ -70,6 +77,7 @@ def watch(editor: Editor) -> Iterator[Seen]:
         for module, hook in (*hooks, (editor.unet, unet)):
             stack.callback(module.register_forward_hook(hook).remove)
         stack.enter_context(listen(mllm, "_tower_states", lambda states: seen.vision.append(states.detach())))
+        stack.enter_context(listen(mllm, "extend", lambda states: seen.extended.append(states.detach())))
         encode = lambda output: seen.distributions.append(output.latent_dist)  # noqa: E731
         stack.enter_context(listen(editor.autoencoder, "encode", encode))
         stack.enter_context(listen(editor, "decode", seen.decoded.append))

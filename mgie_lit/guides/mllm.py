@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.functional.losses import alignment_loss, instruction_loss
 from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
+from mgie_lit.guides.memory import ImageMemory, Images
+from mgie_lit.models.conversation import NO_ID, Conversation
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers.image_processing_utils import BaseImageProcessor
 
+    from mgie_lit.models.key_values import Prefix
     from mgie_lit.types import EditExample
 
 TrainEmbeddings = Literal["all", "new_rows"]
@@ -41,6 +44,7 @@ class MLLMGuide(nn.Module):
             that comes before ``[IMG0]`` runs without gradient, the full graph but for the other rows' gradients.
         align: Also give ``loss_align``: the condition against a fixed random code of the expressive instruction, which
             stands in for the text encoder that a pretrained UNet was trained with.
+        memory: Keeps what was made of images when editing, for further instructions on them; None = nothing is kept.
         faults: Which faults of the released code are kept.
 
     Raises:
@@ -60,6 +64,7 @@ class MLLMGuide(nn.Module):
         no_repeat_ngram: int = 3,
         train_embeddings: TrainEmbeddings = "all",
         align: bool = False,
+        memory: ImageMemory | None = None,
         faults: Faults = NO_FAULTS,
     ) -> None:
         super().__init__()
@@ -72,6 +77,7 @@ class MLLMGuide(nn.Module):
         self.max_new_tokens = max_new_tokens
         self.no_repeat_ngram = no_repeat_ngram
         self.train_embeddings = train_embeddings
+        self.memory = memory
         self.faults = faults
         size = (len(mllm.word_embeddings), edit_head.config["output_dim"])
         codes = random_token_codes(*size, seed=ALIGNMENT_SEED) if align else None
@@ -119,7 +125,7 @@ class MLLMGuide(nn.Module):
 
     @torch.no_grad()
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
-        """Write the expressive instructions, then read the visual tokens' states in one more pass.
+        """Write the expressive instructions and go on to the visual tokens' states; rows that ask the same do it once.
 
         Args:
             sources: RGB images of any size.
@@ -131,16 +137,17 @@ class MLLMGuide(nn.Module):
         Raises:
             ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
         """
-        prompts = [self.prompt.prompt_ids(instruction) for instruction in instructions]
-        pixels = self.pixels(sources)
-        written = self.write(prompts, pixels)
-        states = self.read(prompts, written, pixels)
+        prompts, images, asked = self._questions(sources, instructions)
+        conversation = self.begin(prompts, images)
+        written = self.write(conversation)
+        states = self.read(conversation, written)
         stored = self.edit_head.stored_embeddings
         embeddings = self.visual_embeddings if stored is None else stored
+        texts = [self.prompt.decode(text) for text in written]
         return Condition(
-            text=self.edit_head(states, embeddings),
+            text=self.edit_head(states, embeddings)[asked],
             null=self.edit_head.null_condition(embeddings),
-            expressive_instructions=[self.prompt.decode(text) for text in written],
+            expressive_instructions=[texts[index] for index in asked],
         )
 
     def words(self, example: EditExample) -> str:
@@ -161,59 +168,86 @@ class MLLMGuide(nn.Module):
         Raises:
             ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
         """
-        prompts = [self.prompt.prompt_ids(instruction) for instruction in instructions]
-        return [self.prompt.decode(text) for text in self.write(prompts, self.pixels(sources))]
+        prompts, images, asked = self._questions(sources, instructions)
+        written = self.write(self.begin(prompts, images))
+        return [self.prompt.decode(written[index]) for index in asked]
 
     @torch.no_grad()
-    def write(self, prompts: list[list[int]], pixels: Tensor | None) -> list[list[int]]:
-        """Greedy answers of the MLLM as ids.
+    def begin(self, prompts: list[list[int]], images: Images) -> Conversation:
+        """Let the MLLM read the prompts; what several begin with, the same image too, is read once.
 
         Args:
             prompts: Ids of each row, as ``EditPrompt.prompt_ids`` gives them.
-            pixels: ``(B, 3, P, P)`` of the vision tower; None for a guide without eyes.
+            images: Of the rows, from ``look``.
+
+        Returns:
+            A conversation in which the MLLM has to answer.
+        """
+        opening = self.prompt.opening_ids
+        num_shared = min(min(_num_common(opening, prompt), len(prompt) - 1) for prompt in prompts)
+        rests = [prompt[num_shared:] for prompt in prompts]
+        input_ids, is_real = _pad(rests, self._pad_id, left=True, device=self.mllm.device)
+        prefixes, vision_states = self._beginnings(images)
+        conversation = Conversation(
+            self.mllm,
+            prompts,
+            [prefixes[image] for image in images.of_row],
+            num_shared,
+            room=self.max_new_tokens + len(self.prompt.visual_ids),
+        )
+        seen = None if vision_states is None else torch.stack([vision_states[image] for image in images.of_row])
+        conversation.read(self.mllm.embed(input_ids, vision_states=seen), is_real if _are_uneven(rests) else None)
+        return conversation
+
+    @torch.no_grad()
+    def write(self, conversation: Conversation) -> list[list[int]]:
+        """Greedy answers of the MLLM as ids.
+
+        Args:
+            conversation: From ``begin``; it goes on.
 
         Returns:
             The expressive instructions, without visual and end tokens; with ``faults.free_visual_tokens`` everything
             that was written, up to and with the end token.
         """
-        input_ids, attention_mask = _pad(prompts, self._pad_id, left=True, device=self.mllm.device)
         is_free, end_id = self.faults.free_visual_tokens, int(self.prompt.tokenizer.eos_token_id)
         stop_ids = [end_id] if is_free else [self.prompt.visual_ids[0], end_id]
-        new_ids = self.mllm.generate(
-            self.mllm.embed(input_ids, pixels),
-            attention_mask,
+        new_ids = conversation.write(
             stop_ids=stop_ids,
+            # the image's own ids would be taken for a second image
             never_ids=[] if is_free else sorted(set(self.prompt.image_ids)),
             pad_id=self._pad_id,
             max_new_tokens=self.max_new_tokens,
             no_repeat_ngram=self.no_repeat_ngram,
-            prompt_ids=input_ids if self.faults.ban_prompt_ngrams else None,
+            before=_pad(conversation.prompts, NO_ID, left=True, device=self.mllm.device)[0]
+            if self.faults.ban_prompt_ngrams
+            else None,
         )
         return [_until(row, stop_ids, with_stop=is_free) for row in new_ids.tolist()]
 
     @torch.no_grad()
-    def read(self, prompts: list[list[int]], written: list[list[int]], pixels: Tensor | None) -> Tensor:
-        """States that predict the visual tokens, ``(B, V, D)``, from one pass over prompt and answer.
+    def read(self, conversation: Conversation, written: list[list[int]]) -> Tensor:
+        """States that predict the visual tokens, ``(B, V, D)``.
 
         Args:
-            prompts: As for ``write``.
-            written: What ``write`` gave; the visual tokens are appended, unless the MLLM had to write them itself.
-            pixels: As for ``write``.
+            conversation: After ``write``.
+            written: What ``write`` gave; the MLLM now reads the visual tokens after it, all in one pass, unless it had
+                to write them itself.
 
         Returns:
             The states; always those of the visual tokens but with ``faults.free_visual_tokens``, which takes the last
             but one where there are none.
         """
         if self.faults.free_visual_tokens:
-            rows = [prompt + answer[:-1] for prompt, answer in zip(prompts, written, strict=True)]
-            starts = [_find(self.prompt.visual_ids[0], p + a) for p, a in zip(prompts, written, strict=True)]
-        else:
-            rows = [prompt + text + self.prompt.visual_ids for prompt, text in zip(prompts, written, strict=True)]
-            starts = [len(row) - len(self.prompt.visual_ids) for row in rows]
-        input_ids, attention_mask = _pad(rows, self._pad_id, left=False, device=self.mllm.device)
-        hidden = self.mllm(self.mllm.embed(input_ids, pixels), attention_mask)  # (B, S, D)
-        lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
-        return self._visual_states(hidden, torch.tensor(starts, device=hidden.device), lengths)
+            rows = [prompt + answer for prompt, answer in zip(conversation.prompts, written, strict=True)]
+            starts = torch.tensor([_find(self.prompt.visual_ids[0], row) for row in rows], device=self.mllm.device)
+            lengths = torch.tensor([len(row) - 1 for row in rows], device=self.mllm.device)
+            return self._visual_states(conversation.states_in_order(), starts, lengths)
+        # each state predicts what comes next: those of the last word and of all visual tokens but the last one
+        conversation.take_back([len(text) - 1 for text in written])
+        last = [(prompt + text)[-1:] for prompt, text in zip(conversation.prompts, written, strict=True)]
+        input_ids = torch.tensor([ids + self.prompt.visual_ids[:-1] for ids in last], device=self.mllm.device)
+        return conversation.read(self.mllm.embed(input_ids))
 
     def pixels(self, sources: Sequence[Image.Image]) -> Tensor | None:
         """Pixels for the vision tower, ``(B, 3, P, P)``; None for a guide without eyes."""
@@ -221,6 +255,48 @@ class MLLMGuide(nn.Module):
             return None
         pixels: Tensor = self.image_processor(list(sources), return_tensors="pt")["pixel_values"]
         return pixels.to(self.mllm.device)
+
+    def look(self, sources: Sequence[Image.Image]) -> Images:
+        """The different ones among RGB images, as the vision tower takes them."""
+        return Images.of(self.pixels(sources), len(sources))
+
+    def _questions(
+        self, sources: Sequence[Image.Image], instructions: Sequence[str]
+    ) -> tuple[list[list[int]], Images, list[int]]:
+        """Prompts and images of the different questions, and which of these each row asks."""
+        prompts, images = [self.prompt.prompt_ids(instruction) for instruction in instructions], self.look(sources)
+        keys = [(image, *prompt) for image, prompt in zip(images.of_row, prompts, strict=True)]
+        different = list(dict.fromkeys(keys))
+        rows = [keys.index(key) for key in different]
+        return [prompts[row] for row in rows], images.rows(rows), [different.index(key) for key in keys]
+
+    def _beginnings(self, images: Images) -> tuple[list[Prefix], list[Tensor] | None]:
+        """What is kept of the prompts' opening for each image, and the vision states that come after it, ``(N, E)``."""
+        opening = self.prompt.opening_ids
+        is_in_opening = self.prompt.image_patch_id in opening
+
+        def see(places: list[int]) -> Tensor:
+            assert images.pixels is not None
+            return self.mllm.vision_states(images.pixels[places])  # (U, N, E)
+
+        def read(places: list[int]) -> list[Prefix]:
+            ids = torch.tensor(opening, device=self.mllm.device).expand(len(places), -1)
+            return self.mllm.prefix(self.mllm.embed(ids, vision_states=see(places) if is_in_opening else None))
+
+        recall = self._recall()
+        keys = images.keys if is_in_opening else [""]
+        prefixes = recall([("opening", key, *opening) for key in keys], read)
+        if is_in_opening:
+            return prefixes, None
+        vision_states = None if images.pixels is None else recall([("image", key) for key in images.keys], see)
+        return prefixes * len(images.keys), vision_states
+
+    def _recall(self) -> Callable[[Sequence[Any], Callable[[list[int]], Any]], list[Any]]:
+        """How values are made: from the memory, if there is one and the weights stay as they are."""
+        if self.memory is None or self.training:
+            return lambda keys, make: list(make(list(range(len(keys)))))
+        self.memory.check(self.mllm)
+        return self.memory.recall
 
     @property
     def _pad_id(self) -> int:
@@ -292,6 +368,16 @@ def _pad(rows: list[list[int]], pad_id: int, *, left: bool, device: torch.device
         ids[index, place] = torch.tensor(row)
         mask[index, place] = True
     return ids.to(device), mask.to(device)
+
+
+def _num_common(first: list[int], second: list[int]) -> int:
+    """How many ids two rows begin with in common."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def _are_uneven(rows: list[list[int]]) -> bool:
+    return len(set(map(len, rows))) > 1
 
 
 def _until(ids: list[int], stop_ids: list[int], *, with_stop: bool) -> list[int]:

@@ -11,12 +11,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
-from transformers.generation.logits_process import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-)
+
+from mgie_lit.models.key_values import KeyValueCache, Prefix
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -151,15 +147,83 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             The states; those of padding mean nothing.
         """
         model = self.language_model.model
-        if attention_mask is not None or model.config._attn_implementation == "eager":
+        if attention_mask is not None or self._is_eager:
             outputs = model(inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False)
             return cast("Tensor", outputs.last_hidden_state)
         # transformers would look at the positions to find out that no mask is needed, and wait for the device
         positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]  # (1, S)
+        return self._run_layers(embeddings, positions)
+
+    def extend(
+        self,
+        embeddings: Float[Tensor, "B S D"],
+        cache: KeyValueCache,
+        positions: Int[Tensor, "B S"],
+        sees: Bool[Tensor, "*B 1 S L"] | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Hidden states after the final norm of tokens that follow those in a cache, ``(B, S, D)``.
+
+        Args:
+            embeddings: ``(B, S, D)``.
+            cache: Takes the tokens' keys and values.
+            positions: ``(B, S)``, counted from 0 in each row.
+            sees: ``(B, 1, S, L)`` or ``(1, 1, S, L)``, which of the cache's slots, with the new ones, each token sees;
+                None = all up to its own, if the cache is empty or there is one new token.
+
+        Returns:
+            The states; those of padding mean nothing.
+        """
+        mask = sees
+        if self._is_eager:  # it adds its mask, and knows no causal order without one
+            size = embeddings.shape[1]
+            if sees is None:
+                sees = torch.ones(size, cache.length + size, dtype=torch.bool, device=embeddings.device).tril(
+                    cache.length
+                )
+            mask = embeddings.new_zeros(sees.shape).masked_fill_(~sees, torch.finfo(embeddings.dtype).min)
+        states = self._run_layers(embeddings, positions, mask, cache)
+        cache.length += embeddings.shape[1]
+        return states
+
+    @torch.no_grad()
+    def prefix(self, embeddings: Float[Tensor, "B P D"]) -> list[Prefix]:
+        """What is kept of beginnings of prompts, one for each row.
+
+        Args:
+            embeddings: ``(B, P, D)``, without padding.
+
+        Returns:
+            Copies that stand alone.
+        """
+        batch_size, length, _ = embeddings.shape
+        cache = KeyValueCache(len(self.language_model.model.layers), length)
+        positions = torch.arange(length, device=embeddings.device).expand(batch_size, -1)
+        states = self.extend(embeddings, cache, positions)
+        return [Prefix(cache.row(index), states[index].clone()) for index in range(batch_size)]
+
+    @property
+    def _is_eager(self) -> bool:
+        return bool(self.language_model.config._attn_implementation == "eager")
+
+    def _run_layers(
+        self,
+        embeddings: Tensor,
+        positions: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """All layers of the language model and the final norm, ``(B, S, D)``."""
+        model = self.language_model.model
         rotation = model.rotary_emb(embeddings, position_ids=positions)
         hidden = embeddings
         for layer in model.layers:
-            hidden = layer(hidden, attention_mask=None, position_ids=positions, position_embeddings=rotation)
+            hidden = layer(
+                hidden,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                position_embeddings=rotation,
+                past_key_values=cache,
+            )
         return cast("Tensor", model.norm(hidden))
 
     def states_with_new_tail(
@@ -208,50 +272,6 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         scores: Tensor = self.language_model.lm_head(hidden_states)
         return scores
 
-    @torch.no_grad()
-    def generate(
-        self,
-        embeddings: Float[Tensor, "B S D"],
-        attention_mask: Bool[Tensor, "B S"],
-        *,
-        stop_ids: list[int],
-        never_ids: list[int],
-        pad_id: int,
-        max_new_tokens: int,
-        no_repeat_ngram: int,
-        prompt_ids: Int[Tensor, "B S"] | None = None,
-    ) -> Int[Tensor, "B N"]:
-        """Greedy continuation.
-
-        Args:
-            embeddings: ``(B, S, D)``, padded on the left.
-            attention_mask: ``(B, S)``, False at padding.
-            stop_ids: A row ends after any of them.
-            never_ids: Ids that are not written; the image's own would be taken for a second image.
-            pad_id: Fills rows that ended early.
-            max_new_tokens: Longest continuation; 96 in ml-mgie.
-            no_repeat_ngram: No n-gram of this length is written twice; 3 in ml-mgie, 0 = off.
-            prompt_ids: ``(B, S)`` ids whose n-grams count as written already, as in ml-mgie; None = they may be.
-
-        Returns:
-            ``(B, N)`` new ids, with the stop id where there was one.
-        """
-        processors = LogitsProcessorList()
-        if no_repeat_ngram:
-            processors.append(_NoRepeatNGram(no_repeat_ngram, prompt_ids))
-        if never_ids:
-            processors.append(SuppressTokensLogitsProcessor(never_ids, device=str(embeddings.device)))
-        new_ids = self.language_model.generate(  # type: ignore[misc]
-            inputs_embeds=embeddings,
-            attention_mask=attention_mask,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            logits_processor=processors,
-            eos_token_id=stop_ids,
-            pad_token_id=pad_id,
-        )
-        return cast("Tensor", new_ids)
-
 
 def _projector(vision_dim: int, hidden_dim: int, num_layers: int) -> nn.Module:
     if num_layers == 1:
@@ -259,17 +279,3 @@ def _projector(vision_dim: int, hidden_dim: int, num_layers: int) -> nn.Module:
     if num_layers == 2:
         return nn.Sequential(nn.Linear(vision_dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, hidden_dim))
     raise ValueError(f"projector_layers: expected 1 (linear) or 2 (with a GELU between), got {num_layers}")
-
-
-class _NoRepeatNGram(LogitsProcessor):
-    """transformers' ban of repeated n-grams; of a prompt that is given as embeddings it sees no ids by itself."""
-
-    def __init__(self, size: int, prompt_ids: Tensor | None) -> None:
-        self._ban = NoRepeatNGramLogitsProcessor(size)
-        self._prompt_ids = prompt_ids
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self._prompt_ids is not None:
-            input_ids = torch.cat([self._prompt_ids, input_ids], dim=1)
-        banned: Tensor = self._ban(input_ids, scores)
-        return banned

@@ -295,7 +295,7 @@ class Recorder:
         tensors |= {f"{prefix}{key}": tensor for key, tensor in out.items()}
         if whole:
             tensors |= {"prompt_ids": torch.tensor(prompt_ids), "sequence": torch.tensor(prompt_ids + written[0])}
-            tensors |= {"hid_all": seen.hidden[-1][0], "hid_slice": seen.slices[0][0], "emb": seen.conditions[0]}
+            tensors |= {"hid_all": seen.read[0], "hid_slice": seen.slices[0][0], "emb": seen.conditions[0]}
             tensors |= {"NULL": seen.conditions[1], "input_image_u8": torch.from_numpy(np.array(picture))}
         self._save(f"infer_{name}", tensors)
 

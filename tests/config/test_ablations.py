@@ -52,7 +52,8 @@ class TestNumberOfVisualTokens:
         assert row[start : start + count].tolist() == guide.prompt.visual_ids
         assert row[start + count] == guide.prompt.tokenizer.eos_token_id
         assert guide.losses(batch).text.shape == (2, 8, 64)  # type: ignore[arg-type]
-        states = guide.read([guide.prompt.prompt_ids("warmer")], [[5, 6]], guide.pixels([random_image(16, 16, seed=0)]))
+        conversation = guide.begin([guide.prompt.prompt_ids("warmer")], guide.look([random_image(16, 16, seed=0)]))
+        states = guide.read(conversation, guide.write(conversation))
         assert states.shape == (1, count, 96)
 
     def test_runs_and_exports_keep_their_number(self, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mgie_lit.errors import ConfigError
@@ -48,6 +49,11 @@ def clear_cut(guide: MLLMGuide) -> MLLMGuide:
 
 def batch_of(guide: MLLMGuide, *indices: int) -> EditBatch:
     return tiny_collator(guide)([random_example(index) for index in indices])
+
+
+def answer(guide: MLLMGuide, sources: list[Image.Image], instructions: list[str]) -> list[list[int]]:
+    prompts = [guide.prompt.prompt_ids(instruction) for instruction in instructions]
+    return guide.write(guide.begin(prompts, guide.look(sources)))
 
 
 def hidden_states(guide: MLLMGuide, batch: EditBatch) -> Tensor:
@@ -153,7 +159,7 @@ def test_inference_and_training_make_the_same_condition_of_the_same_words(guide:
     """What the model wrote, taught to it, gives the states that it was edited by."""
     example = random_example(1)
     condition = guide.condition([example.source], [example.instruction])
-    written = guide.write([guide.prompt.prompt_ids(example.instruction)], guide.pixels([example.source]))[0]
+    written = answer(guide, [example.source], [example.instruction])[0]
     assert len(written) == guide.max_new_tokens
     ids = [*guide.prompt.prompt_ids(example.instruction), *written, *guide.prompt.visual_ids]
     hidden = guide.mllm(
@@ -200,7 +206,7 @@ def test_an_untrained_model_can_not_write_a_second_image(token: str) -> None:
     index = tiny_prompt().tokenizer.convert_tokens_to_ids(token)
     guide = eager_to_write(index)
     sources = [random_image(16, 16, seed=0)]
-    written = guide.write([guide.prompt.prompt_ids("warmer")], guide.pixels(sources))
+    written = answer(guide, sources, ["warmer"])
     assert index not in written[0]
     assert guide.condition(sources, ["warmer"]).text.shape == (1, NUM_QUERIES, CONDITION_DIM)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,90 +96,6 @@ def test_states_do_not_see_what_follows(mllm: MLLM) -> None:
     second = mllm(mllm.embed(torch.tensor([[1, 5, 6, 400]])), mask)
     assert torch.allclose(first[:, :3], second[:, :3], atol=1e-6)
     assert not torch.allclose(first[:, 3], second[:, 3], atol=1e-2)
-
-
-def slow_greedy(mllm: MLLM, prompt: list[int], *, stop_ids: list[int], count: int, ngram: int) -> list[int]:
-    """Greedy search without cache; no ``ngram`` of the new tokens comes twice."""
-    new: list[int] = []
-    while len(new) < count:
-        embeddings = mllm.embed(torch.tensor([prompt + new]))
-        scores = mllm.logits(mllm(embeddings, torch.ones(embeddings.shape[:2], dtype=torch.bool)))[0, -1]
-        for start in range(len(new) - ngram + 1) if ngram else ():
-            if new[start : start + ngram - 1] == new[len(new) - ngram + 1 :]:
-                scores[new[start + ngram - 1]] = -float("inf")
-        new.append(int(scores.argmax()))
-        if new[-1] in stop_ids:
-            break
-    return new
-
-
-def generate(
-    mllm: MLLM,
-    ids: Tensor,
-    mask: Tensor,
-    stop_ids: list[int],
-    count: int,
-    *,
-    ngram: int = 0,
-    never: tuple[int, ...] = (),
-) -> Tensor:
-    return mllm.generate(
-        mllm.embed(ids),
-        mask,
-        stop_ids=stop_ids,
-        never_ids=list(never),
-        pad_id=0,
-        max_new_tokens=count,
-        no_repeat_ngram=ngram,
-    )
-
-
-@pytest.mark.parametrize("ngram", [0, 2])
-@pytest.mark.filterwarnings("error")
-def test_generation_is_greedy(mllm: MLLM, ngram: int) -> None:
-    with torch.no_grad():
-        expected = slow_greedy(mllm, [1, 5, 6], stop_ids=[STOP], count=12, ngram=ngram)
-    ids = torch.tensor([[1, 5, 6]])
-    assert generate(mllm, ids, torch.ones_like(ids, dtype=torch.bool), [STOP], 12, ngram=ngram).tolist() == [expected]
-
-
-def test_no_ngram_is_written_twice(mllm: MLLM) -> None:
-    constant = tiny_mllm(PATCH).eval()
-    torch.nn.init.zeros_(constant.language_model.lm_head.weight)  # every token scores the same: 0, 0, 0, ...
-    ids = torch.tensor([[1, 5]])
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    assert generate(constant, ids, mask, [STOP], 6).tolist() == [[0] * 6]
-    new = generate(constant, ids, mask, [STOP], 6, ngram=2).tolist()[0]
-    pairs = list(pairwise(new))
-    assert len(set(pairs)) == len(pairs) == 5
-
-
-def test_ids_that_are_never_written(mllm: MLLM) -> None:
-    ids = torch.tensor([[1, 5, 6]])
-    mask = torch.ones_like(ids, dtype=torch.bool)
-    free = generate(mllm, ids, mask, [STOP], 6).tolist()[0]
-    without = generate(mllm, ids, mask, [STOP], 6, never=(free[0], free[2])).tolist()[0]
-    assert not {free[0], free[2]} & set(without)
-    assert len(without) == 6
-
-
-def test_rows_of_a_left_padded_batch_are_written_as_if_alone(mllm: MLLM) -> None:
-    ids = torch.tensor([[0, 0, 1, 5, 6], [1, 9, 8, 7, 4]])
-    mask = torch.tensor([[False, False, True, True, True], [True] * 5])
-    together = generate(mllm, ids, mask, [STOP], 8)
-    assert together[:1].tolist() == generate(mllm, ids[:1, 2:], mask[:1, 2:], [STOP], 8).tolist()
-    assert together[1:].tolist() == generate(mllm, ids[1:], mask[1:], [STOP], 8).tolist()
-    assert together[0].tolist() != together[1].tolist()
-
-
-def test_a_row_ends_after_any_stop_id_and_is_filled_up(mllm: MLLM) -> None:
-    ids, mask = torch.tensor([[1, 5, 6], [1, 9, 8]]), torch.ones(2, 3, dtype=torch.bool)
-    free = generate(mllm, ids, mask, [STOP], 6)
-    stop = int(free[0, 2])
-    assert stop not in free[1].tolist(), "the other row has to go on"
-    stopped = generate(mllm, ids, mask, [STOP, stop], 6)
-    assert stopped[0].tolist() == [*free[0, :3].tolist(), 0, 0, 0]
-    assert stopped[1].tolist() == free[1].tolist()
 
 
 def test_blind_model_wants_no_pixels() -> None:
