@@ -23,7 +23,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from mgie_lit.editor import Editor
 from mgie_lit.guides.mllm import MLLMGuide
@@ -83,6 +85,10 @@ class Yardstick:
 
     def losses(self, batch: EditBatch, draws: EditDraws) -> Losses:
         """Losses of a training step, ``loss_ce + 0.5 loss_edit``."""
+        with self._gates(self.llm, self.unet):
+            return self._losses(batch, draws)
+
+    def _losses(self, batch: EditBatch, draws: EditDraws) -> Losses:
         assert batch.mllm_pixels is not None
         with self._attention(self.llm, self.tower):
             embeddings = self._spliced(batch.input_ids, batch.mllm_pixels)  # (B, S, D)
@@ -230,6 +236,9 @@ class Yardstick:
     def _attention(self, *models: Any) -> AbstractContextManager[None]:  # noqa: ANN401
         return plain_attention(*models)
 
+    def _gates(self, *models: nn.Module) -> AbstractContextManager[None]:
+        return plain_gates(*models)
+
     def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:
         source = self.vae.encode(batch.source).latent_dist.mode()
         target = self.vae.encode(batch.target).latent_dist
@@ -264,6 +273,19 @@ def plain_attention(*models: Any) -> Iterator[None]:  # noqa: ANN401
     finally:
         for model, name in zip(models, before, strict=True):
             model.set_attn_implementation(name)
+
+
+@contextmanager
+def plain_gates(*models: nn.Module) -> Iterator[None]:
+    """Feed-forward parts as the libraries have them, which keep all that they compute."""
+    before = {part: type(part) for model in models for part in model.modules()}
+    for part in before:
+        part.__class__ = next((plain for plain in (LlamaMLP, GEGLU) if isinstance(part, plain)), type(part))
+    try:
+        yield
+    finally:
+        for part, kind in before.items():
+            part.__class__ = kind
 
 
 def _repeating(ids: list[int]) -> list[int]:

@@ -25,7 +25,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image
-from reference_step import IGNORED, Losses, Yardstick, plain_attention
+from reference_step import IGNORED, Losses, Yardstick, plain_attention, plain_gates
 from torch import Tensor, nn
 
 from mgie_lit.config.build import build_datamodule, build_editor, build_module
@@ -99,6 +99,9 @@ class Switched(Yardstick):
     def _attention(self, *models: Any) -> Any:  # noqa: ANN401
         return plain_attention(*(() if "attention kernels" in self.on else models))
 
+    def _gates(self, *models: nn.Module) -> Any:  # noqa: ANN401
+        return plain_gates(*(() if "gates computed twice" in self.on else models))
+
     def _vision(self, pixels: Tensor) -> Tensor:
         if "cached vision states" in self.on:
             assert self.cached.vision_states is not None
@@ -137,6 +140,7 @@ SWITCHES = (
     "scores at labels only",
     "no idle layers of the tower",
     "attention kernels",
+    "gates computed twice",
     FUSED,
     "cached latents",
     "cached vision states",

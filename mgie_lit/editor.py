@@ -16,6 +16,7 @@ from mgie_lit.functional.conditioning import condition_dropout_masks
 from mgie_lit.functional.diffusion import PREDICTION_TYPES, add_noise, apply_affine_to_source, prediction_target
 from mgie_lit.functional.losses import edit_loss
 from mgie_lit.models.autoencoder import decode_latents, downscale_factor, encode_source, encode_target, latent_channels
+from mgie_lit.models.gates import spare_gates
 from mgie_lit.models.unet import denoise
 from mgie_lit.types import EditBatch, EditDraws, EditLosses, GuideLosses
 
@@ -102,6 +103,7 @@ class Editor(nn.Module):
         self.latent_channels = latent_channels(autoencoder)
         self.prediction_type = scheduler.config["prediction_type"]
         self._check_channels()
+        spare_gates(self)
 
     @property
     def device(self) -> torch.device:

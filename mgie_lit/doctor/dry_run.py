@@ -5,13 +5,13 @@ tensors are PyTorch's fake ones: no memory, no arithmetic, but the same operatio
 step. What is kept, and why:
 
 * **Language model.** It is frozen, yet its word embeddings train, so the gradient crosses all layers, and each keeps
-  about ``(6 + 3 F / D) b D`` bytes a position (``D`` width, ``F`` feed-forward width, ``b`` bytes a number): the inputs
-  of its two norms, queries, keys, values and attention's output, three products of the feed-forward part. Inputs of
-  frozen matrices are not kept. Attention is PyTorch's fused one: no ``S x S`` matrix a head, only one mask of that size
-  a layer and example.
+  about ``(6 + 2 F / D) b D`` bytes a position (``D`` width, ``F`` feed-forward width, ``b`` bytes a number): the inputs
+  of its two norms, queries, keys, values and attention's output, two products of the feed-forward part
+  (``models.gates``). Inputs of frozen matrices are not kept. Attention is PyTorch's fused one: no ``S x S`` matrix a
+  head, only one mask of that size a layer and example.
 * **Its weights, a second time.** Under ``bf16-mixed`` and ``16-mixed`` the weights stay float32 and every matrix is
   converted when it is used; the converted copy is kept for the backward, for the frozen layers, too.
-* **LM head.** Logits of all positions: ``B S V`` numbers in the computing type and twice in float32 (cross entropy).
+* **LM head.** Scores of ``N`` labels, at most of one chunk: ``N V`` numbers in float32 (cross entropy).
 * **Edit head and UNet** train: all their activations are kept.
 * **Vision tower, projector, autoencoder** are frozen and nothing before them trains: nothing is kept.
 """

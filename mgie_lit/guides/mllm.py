@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mgie_lit.faults import NO_FAULTS, Faults
-from mgie_lit.functional.losses import alignment_loss, instruction_loss
+from mgie_lit.functional.losses import alignment_loss, chunked_instruction_loss
 from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
 from mgie_lit.guides.memory import ImageMemory, Images
 from mgie_lit.models.conversation import NO_ID, Conversation
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mgie_lit.types import EditExample
 
 TrainEmbeddings = Literal["all", "new_rows"]
+LABEL_CHUNK = 1024  # labels scored at once: 125 MiB of float32 scores with LLaMA's vocabulary
 ALIGNMENT_SEED = 8191  # of the fixed token codes; any number does, a change makes old runs impossible to resume
 
 
@@ -96,32 +97,41 @@ class MLLMGuide(nn.Module):
 
     def losses(self, batch: EditBatch) -> GuideLosses:
         """Teacher-forced pass over a batch: condition, null condition, instruction loss (and alignment loss)."""
-        hidden = self._hidden_states(batch)  # (B, S, D)
+        hidden, rows = self._hidden_states(batch)  # (B, S, D), (V, D)
         states, labels = _labelled(hidden, batch)  # (N, D), (N,)
-        text = self.edit_head(self._visual_states(hidden, batch.visual_token_start), self.visual_embeddings)
+        text = self.edit_head(self._visual_states(hidden, batch.visual_token_start), rows)
         return GuideLosses(
             text=text,
-            null=self.edit_head.null_condition(self.visual_embeddings),
-            loss_lm=instruction_loss(
-                self.mllm.logits(states),  # (N, vocabulary)
+            null=self.edit_head.null_condition(rows),
+            loss_lm=chunked_instruction_loss(
+                states,
                 labels,
+                self.mllm.logits,
+                chunk_size=LABEL_CHUNK,
                 num_labels=batch.labels_per_batch,
                 nan_without_labels=self.faults.nan_without_labels,
             ),
             loss_align=None if self.token_codes is None else alignment_loss(text, _text_code(batch, self.token_codes)),
         )
 
-    def _hidden_states(self, batch: EditBatch) -> Tensor:
-        """Teacher-forced states, ``(B, S, D)``."""
+    def _hidden_states(self, batch: EditBatch) -> tuple[Tensor, Tensor]:
+        """Teacher-forced states, ``(B, S, D)``, and the visual tokens' word embeddings, ``(V, D)``."""
         if self.train_embeddings == "new_rows":
+            rows = self.visual_embeddings
             with torch.no_grad():
                 embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
-            return self.mllm.states_with_new_tail(embeddings, self.visual_embeddings, batch.visual_token_start)
-        embeddings = self.mllm.embed(batch.input_ids, batch.mllm_pixels, batch.vision_states)  # (B, S, D)
+            return self.mllm.states_with_new_tail(embeddings, rows, batch.visual_token_start), rows
+        # One look-up for both: the gradient of each is as large as the whole table.
+        first, num_tokens = self.prompt.visual_ids[0], batch.input_ids.numel()
+        visual_ids = torch.arange(first, first + len(self.prompt.visual_ids), device=batch.input_ids.device)
+        looked_up = self.mllm.words(torch.cat([batch.input_ids.flatten(), visual_ids]))
+        words, rows = looked_up[:num_tokens], looked_up[num_tokens:]
+        embeddings = self.mllm.with_image(
+            words.view(*batch.input_ids.shape, -1), batch.input_ids, batch.mllm_pixels, batch.vision_states
+        )  # (B, S, D)
         # Padding stands on the right, where no token looks; only the released code reads states there.
         mask = batch.attention_mask if self.faults.clamp_slice or self.faults.mask_unknown_tokens else None
-        states: Tensor = self.mllm(embeddings, mask)
-        return states
+        return self.mllm(embeddings, mask), rows
 
     @torch.no_grad()
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:

@@ -122,16 +122,30 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Every row holds as many ``<im_patch>`` ids as the tower has patches (``EditPrompt`` sees to it). Vision states
         that were made before stand in for the pixels.
         """
-        embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids)  # (B, S, D)
+        return self.with_image(self.words(input_ids), input_ids, pixels, vision_states)
+
+    def words(self, input_ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+        """Word embeddings, ``(*N, D)``."""
+        embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids)
+        return embeddings
+
+    def with_image(
+        self,
+        words: Float[Tensor, "B S D"],
+        input_ids: Int[Tensor, "B S"],
+        pixels: Float[Tensor, "B 3 P P"] | None = None,
+        vision_states: Float[Tensor, "B N E"] | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Word embeddings with the image's features put in, as :meth:`embed` does."""
         if self.vision_tower is None or (pixels is None and vision_states is None):
-            return embeddings
+            return words
         assert self.image_patch_id is not None
         is_patch = (input_ids == self.image_patch_id)[..., None]  # (B, S, 1)
         if vision_states is None:
             assert pixels is not None
             vision_states = self.vision_states(pixels)
         features = self.project(vision_states)
-        return embeddings.masked_scatter(is_patch, features.to(embeddings.dtype))
+        return words.masked_scatter(is_patch, features.to(words.dtype))
 
     def forward(
         self, embeddings: Float[Tensor, "B S D"], attention_mask: Bool[Tensor, "B S"] | None = None

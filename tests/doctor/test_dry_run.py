@@ -141,10 +141,10 @@ def test_frozen_parts_before_which_nothing_trains_keep_nothing(paper: DryRun) ->
 
 
 def test_frozen_language_model_keeps_activations_because_embeddings_train(paper: DryRun) -> None:
-    """``(6 + 3 F / D) b D`` a position and layer; of attention nothing for each head."""
+    """``(6 + 2 F / D) b D`` a position and layer; of attention nothing for each head."""
     config = tiny_editor().guide.mllm.language_model.config  # type: ignore[union-attr]
     width, ratio = config.hidden_size, config.intermediate_size / config.hidden_size
-    a_position = config.num_hidden_layers * 4 * ((6 + 3 * ratio) * width + 60)
+    a_position = config.num_hidden_layers * 4 * ((6 + 2 * ratio) * width + 60)
     assert paper.kept["language model"] == pytest.approx(4 * 60 * a_position, rel=0.15)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgie_lit.functional.losses import alignment_loss, edit_loss, instruction_loss
+from mgie_lit.functional.losses import alignment_loss, chunked_instruction_loss, edit_loss, instruction_loss
 from mgie_lit.vocabulary import IGNORE_INDEX
 
 
@@ -64,6 +64,46 @@ def test_instruction_loss_without_labels_is_zero_with_a_graph() -> None:
     assert loss.item() == 0.0
     assert logits.grad is not None
     assert torch.equal(logits.grad, torch.zeros(4, 11))
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 7, 13])
+def test_chunks_give_loss_and_gradients_of_the_whole(count: int) -> None:
+    states, weight = torch.randn(count, 5, requires_grad=True), torch.randn(11, 5, requires_grad=True)
+    labels = torch.randint(11, (count,)).where(torch.rand(count) < 0.7, IGNORE_INDEX)
+    whole_loss = instruction_loss(states @ weight.T, labels)
+    chunked_loss = chunked_instruction_loss(states, labels, lambda rows: rows @ weight.T, chunk_size=6)
+    sides = ((loss, *torch.autograd.grad(loss, [states, weight])) for loss in (whole_loss, chunked_loss))
+    for whole, chunked in zip(*sides, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=1e-7)
+
+
+def test_chunks_are_scored_one_at_a_time_and_not_kept() -> None:
+    scored: list[int] = []
+
+    def head(rows: torch.Tensor) -> torch.Tensor:
+        scored.append(len(rows))
+        return rows @ torch.ones(5, 1000)
+
+    kept: list[int] = []
+    states, labels = torch.randn(13, 5, requires_grad=True), torch.zeros(13, dtype=torch.int64)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.numel()), t)[1], lambda t: t):
+        loss = chunked_instruction_loss(states, labels, head, chunk_size=6)
+    loss.backward()
+    assert scored == [6, 6, 1, 1, 6, 6]  # forward, then again in the backward
+    assert max(kept) < 1000
+
+
+@pytest.mark.parametrize("chunk_size", [3, 100])
+def test_chunks_know_of_the_other_batches_and_of_the_released_division(chunk_size: int) -> None:
+    states, labels, weight = torch.randn(5, 4), torch.full((5,), IGNORE_INDEX), torch.randn(4, 7)
+    head = lambda rows: rows @ weight  # noqa: E731
+    given = chunked_instruction_loss(states, labels, head, chunk_size=chunk_size, nan_without_labels=True)
+    assert given.isnan()
+    few = torch.tensor(2.5)
+    chunked = chunked_instruction_loss(states, torch.ones(5).long(), head, chunk_size=chunk_size, num_labels=few)
+    assert chunked.item() == pytest.approx(
+        instruction_loss(states @ weight, torch.ones(5).long(), num_labels=few).item()
+    )
 
 
 def test_alignment_loss_compares_every_query_with_the_code() -> None:
