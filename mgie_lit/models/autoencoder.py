@@ -147,7 +147,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return DecoderOutput(F.conv_transpose2d(z, self.synthesis.to(z.dtype), stride=self.config["patch_size"]))
 
 
-_COLOUR_BASIS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+_COLOUR_BASIS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # luminance, red - blue, against green
 
 
 def _cosine_basis(size: int) -> Tensor:
@@ -160,8 +160,8 @@ def _cosine_basis(size: int) -> Tensor:
 
 def _patch_basis(size: int) -> Tensor:
     """Orthonormal rows over a patch's ``3 * size * size`` values, ``(C, 3 size^2)``."""
-    cosine = _cosine_basis(size)
-    colour = _COLOUR_BASIS / _COLOUR_BASIS.norm(dim=1, keepdim=True)
+    cosine, colour = _cosine_basis(size), torch.tensor(_COLOUR_BASIS)
+    colour = colour / colour.norm(dim=1, keepdim=True)
     return torch.einsum("kc,uy,vx->kuvcyx", colour, cosine, cosine).reshape(3 * size**2, 3 * size**2)
 
 

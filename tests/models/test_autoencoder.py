@@ -130,6 +130,12 @@ def test_uniform_patch_of_luminance_one() -> None:
     assert latents.flatten()[1:].abs().max() < 1e-6
 
 
+def test_patch_autoencoder_is_built_without_memory() -> None:
+    with torch.device("meta"):
+        made = PatchAutoencoder(patch_size=4)
+    assert {tensor.device.type for tensor in (*made.parameters(), *made.buffers())} == {"meta"}
+
+
 def test_patch_sides_have_to_fit() -> None:
     with pytest.raises(ValueError, match=r"image: expected sides that are multiples of 4, got \(8, 6\)"):
         PatchAutoencoder(4).encode(torch.zeros(1, 3, 8, 6))

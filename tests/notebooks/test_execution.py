@@ -16,6 +16,21 @@ CELL_TIMEOUT = 300  # seconds
 
 # Run after the last cell, in the notebook's own process, on its own variables.
 CLAIMS = {
+    "01_quick_start": """
+        assert out.expressive_instructions == [
+            "every color is replaced by its inverse like a negative", "all color is gone and only gray tones are left"
+        ]
+        from PIL import ImageStat
+
+        light = [ImageStat.Stat(image.convert("L")).mean[0] for image in (photo, *out.images)]
+        assert abs(light[0] + light[1] - 255) < 40, light
+        red, _, blue = ImageStat.Stat(Image.open("cold.png")).mean
+        assert red - blue < ImageStat.Stat(photo).mean[0] - ImageStat.Stat(photo).mean[2] - 20
+        assert Image.open("cold.png").size == photo.size
+        last = log[["val/l1", "val/copy_l1", "val/expressive_exact"]].dropna().iloc[-1]
+        assert last["val/l1"] < 0.5 * last["val/copy_l1"]
+        assert last["val/expressive_exact"] == 1.0
+    """,
     "02_one_batch": """
         torch.testing.assert_close(loss_lm, trainer.callback_metrics["train/loss_lm"])
         torch.testing.assert_close(loss_edit, trainer.callback_metrics["train/loss_edit"])
@@ -36,6 +51,19 @@ CLAIMS = {
         source_alone = (mixtures["source alone"] - source_latents[3:]).abs().mean()
         assert source_alone < 0.5 * (mixtures["null"] - source_latents[3:]).abs().mean()
     """,
+    "03_your_own_data": """
+        found = pd.read_parquet("checked/findings.parquet").query("severity != 'info'")
+        assert dict(zip(found["id"], found["finding"])) == {
+            "train-03": "unreadable", "train-07": "unedited", "train-11": "leak"
+        }
+        left_out = {json.loads(line)["id"] for line in Path("checked/exclude.jsonl").read_text().splitlines()}
+        assert left_out == set(found["id"])
+        assert len(words) == 48 + 8 - 3
+        assert list(log["train/loss_lm"].dropna().index) == list(range(1, 60, 2))
+        assert result["metrics"]["l1"]["mean"] < 0.25 * result["copy"]["l1"]["mean"]
+        assert set(scores["expressive_instruction"]) == {sentence}
+        assert Path("runs/old_print/resumes.jsonl").exists()
+    """,
     "04_score_outputs": """
         means = {name: result["metrics"]["l1"]["mean"] for name, result in results.items()}
         copy = results["tiny"]["copy"]["l1"]["mean"]
@@ -48,6 +76,19 @@ CLAIMS = {
         assert by_edit.loc["darker", "filters"] > by_edit.loc["darker", "copy"]
         told = Path("report.md").read_text()
         assert f"{difference.mean():+.4f}".replace("-", "\\u2212") in told
+    """,
+    "05_published_weights": """
+        assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
+        assert counts["all"] == {"parameters": 8_021_029_035, "of which train": 1_153_725_380}
+        assert sum(need["total"] for need in needs["mixed"]["parts"]) == counts["all"]["parameters"]
+        assert abs(needs["half"]["memory"]["weights"] * 2 / needs["mixed"]["memory"]["weights"] - 1) < 0.001
+        assert memory.loc["bf16-true", "total"] < memory.loc["bf16-mixed", "total"] < 80
+        assert needs["mixed"]["problems"]
+        assert len(same) == len(expected) > 500
+        assert out.images[0].size == photo.size
+        trained = {name for name in checkpoint["state_dict"] if "vision_tower" in name or "projector" in name}
+        assert not trained and set(checkpoint[FROZEN_KEY]) == {"guide.mllm", "autoencoder"}
+        assert all(torch.equal(*pair) for pair in pairs) and len(pairs) > 300
     """,
 }
 

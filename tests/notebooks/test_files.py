@@ -21,8 +21,9 @@ from mgie_lit.cli.prepare import STEPS
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.validate import validate_config
 
-NAMES = ["02_one_batch", "04_score_outputs"]
+NAMES = ["01_quick_start", "02_one_batch", "03_your_own_data", "04_score_outputs", "05_published_weights"]
 SHELL = "%%bash -e\n"  # a cell of commands; -e, so that a command that fails ends the notebook
+SIZES_OF_ITS_OWN = {"size=miniature"}
 ABSOLUTE = re.compile(r"""(?<![\w.:/<])(?:/(?:home|work|tmp|root|Users|usr|mnt|var|opt|data)/|[A-Z]:\\)""")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
@@ -52,6 +53,10 @@ def commands(path: Path) -> Iterator[list[str]]:
 def check_command(words: list[str]) -> None:
     """Parse a command as ``mgie`` does; a mistake is an error of ours or the parser's exit."""
     name, *arguments = words
+    if "--config-dir" in arguments:  # a folder that the notebook makes
+        assert SIZES_OF_ITS_OWN & set(arguments)
+        place = arguments.index("--config-dir")
+        arguments = [word for word in arguments[:place] + arguments[place + 2 :] if word not in SIZES_OF_ITS_OWN]
     if name in {"train", "eval"}:
         validate_config(compose_config(name, arguments), unused={"size"} if name == "eval" else set())
     elif name == "prepare":
