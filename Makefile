@@ -17,7 +17,7 @@ MAKEFLAGS += --no-print-directory
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Variables: VENV=$(VENV) PYTHON=$(PYTHON) JOBS=$(JOBS) SHORT=1 (a shorter quickstart)"
+	@echo "  Variables: VENV=$(VENV) PYTHON=$(PYTHON) JOBS=$(JOBS) SHORT=1 (a shorter quickstart, quicker docs)"
 
 setup: $(STAMP)  ## Make the virtual environment with every extra
 
@@ -54,8 +54,8 @@ test-all: setup  ## Every test, the slow ones too; kills are in test-faults
 test-faults: setup  ## Trainings killed and resumed dozens of times; full disks, dead processes, broken files, mistakes
 	$(PYTEST) -m "faults or kills"
 
-docs: setup  ## The documentation site, into site/; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+docs: setup  ## The documentation site, into site/; runs the notebooks for it, but not with SHORT=1
+	@EXECUTE_NOTEBOOKS=$(if $(SHORT),,1) OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
 
 # Benchmarks that compare with a recording need one (GOLDEN=DIR); what `bench` gives the others makes them short.

@@ -49,15 +49,11 @@ def read_parts(text: str) -> tuple[str, list[Key]]:
     root, lines = yaml.compose(text, Loader=yaml.SafeLoader), text.splitlines()
     parts = []
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
-        if key.value == "defaults":
-            for entry in value.value:
-                name = (
-                    "=".join(node.value for pair in entry.value for node in pair)
-                    if entry.id == "mapping"
-                    else entry.value
-                )
-                if name != "_self_":
-                    parts.append(Key(name, "", _behind(lines, entry) if not value.flow_style else ""))
+        for entry in value.value if key.value == "defaults" else ():
+            nodes = [node for pair in entry.value for node in pair] if entry.id == "mapping" else [entry]
+            name = "=".join(node.value for node in nodes)
+            if name != "_self_":
+                parts.append(Key(name, "", "" if value.flow_style else _behind(lines, nodes[-1])))
     return "\n".join(head), parts
 
 
