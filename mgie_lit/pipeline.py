@@ -25,6 +25,7 @@ from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError
 from mgie_lit.faults import Faults
+from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
@@ -61,7 +62,8 @@ class MGIEPipeline(DiffusionPipeline):
     """Edit images by instructions with an MLLM, an edit head and a latent diffusion UNet (arXiv:2309.17102).
 
     ``resolution``, steps, scales, solver and guidance interval are the model's own defaults; a call may change all but
-    the first.
+    the first. What the MLLM made of the last images is kept for further instructions on them until the weights change:
+    ``memory``, an ``ImageMemory`` that may be replaced, or set to None for none.
 
     Args:
         mllm: Vision tower, projector, language model.
@@ -132,6 +134,7 @@ class MGIEPipeline(DiffusionPipeline):
             solver=solver,
             guidance_interval=guidance_interval,
         )
+        self.memory: ImageMemory | None = ImageMemory()
         _ = self.editor  # the parts fit together, or this raises
         self.options = SamplingOptions(
             resolution=resolution,
@@ -285,9 +288,9 @@ class MGIEPipeline(DiffusionPipeline):
             guidance_interval=guidance_interval,
             solver=solver,
         )
-        return call_editor(
-            self.editor, options, image, instruction, generator=generator, latents=latents, on_step=on_step
-        )
+        editor = self.editor
+        cast("MLLMGuide", editor.guide).memory = self.memory
+        return call_editor(editor, options, image, instruction, generator=generator, latents=latents, on_step=on_step)
 
 
 def call_editor(

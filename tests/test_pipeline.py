@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from mgie_lit.errors import CheckpointError, ConfigError
+from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.sampling.presets import fast
@@ -351,6 +352,24 @@ def test_several_generators_give_several_edits_of_one_request(pipe: MGIEPipeline
     assert len(out.images) == len(out.expressive_instructions) == 2
     alone = pipe(image, "warmer", generator=seeded()).images[0]
     assert np.abs(np.asarray(out.images[0], dtype=int) - np.asarray(alone, dtype=int)).max() <= 1
+
+
+def test_further_instructions_on_an_image_need_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, image, turns = make_pipeline("kl"), random_image(16, 16, seed=0), ("warmer", "warmer", "cooler")
+    expected = [pipe(image, words, generator=seeded()).images[0].tobytes() for words in turns]
+    looks: list[int] = []
+    see = pipe.mllm.vision_states
+    monkeypatch.setattr(pipe.mllm, "vision_states", lambda pixels: (looks.append(len(pixels)), see(pixels))[1])
+    for memory, num_looks in ((pipe.memory, 0), (None, 3), (ImageMemory(), 1)):
+        pipe.memory = memory
+        looks.clear()
+        edited = [pipe(image, words, generator=seeded()).images[0].tobytes() for words in turns]
+        assert edited == expected, "to the last bit"
+        assert looks == [1] * num_looks
+    with torch.no_grad():
+        pipe.mllm.projector.weight.mul_(30.0)  # type: ignore[union-attr, operator]
+    pipe(image, "warmer", generator=seeded())
+    assert looks == [1] * 2, "other weights, another look"
 
 
 def test_presets_and_solvers_of_a_call_and_of_an_export(tmp_path: Path) -> None:

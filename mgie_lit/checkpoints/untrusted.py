@@ -53,8 +53,8 @@ def _files(folder: Path) -> Iterator[str]:
 def _foreign_parts(index: Mapping[str, Any]) -> Iterator[str]:
     """Parts of other modules than those that an export of ours is made of."""
     for name, value in index.items():
-        if not isinstance(value, list) or value == [None, None]:
-            continue
+        if not isinstance(value, list) or not any(isinstance(one, str) for one in value):
+            continue  # no part, or numbers
         module = value[0] if len(value) == 2 and all(isinstance(one, str) for one in value) else None
         if module is None or not (module in LIBRARIES or module.startswith(OWN_PARTS)):
             yield f"model_index.json: {name} of {'.'.join(map(str, value))}"

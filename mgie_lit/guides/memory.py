@@ -42,10 +42,6 @@ class Images:
         different = list(dict.fromkeys(keys))
         return cls(pixels[[keys.index(key) for key in different]], different, [different.index(key) for key in keys])
 
-    def rows(self, rows: Sequence[int]) -> Images:
-        """The same images for some of the rows, in this order."""
-        return Images(self.pixels, self.keys, [self.of_row[row] for row in rows])
-
 
 class ImageMemory:
     """Keeps what was made of the last images, for further instructions on them; off unless a guide is given one.

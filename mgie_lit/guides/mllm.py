@@ -135,7 +135,7 @@ class MLLMGuide(nn.Module):
 
     @torch.no_grad()
     def condition(self, sources: Sequence[Image.Image], instructions: Sequence[str]) -> Condition:
-        """Write the expressive instructions and go on to the visual tokens' states; rows that ask the same do it once.
+        """Write the expressive instructions and go on to the visual tokens' states.
 
         Args:
             sources: RGB images of any size.
@@ -147,17 +147,15 @@ class MLLMGuide(nn.Module):
         Raises:
             ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
         """
-        prompts, images, asked = self._questions(sources, instructions)
-        conversation = self.begin(prompts, images)
+        conversation = self.begin(self._prompts(instructions), self.look(sources))
         written = self.write(conversation)
         states = self.read(conversation, written)
         stored = self.edit_head.stored_embeddings
         embeddings = self.visual_embeddings if stored is None else stored
-        texts = [self.prompt.decode(text) for text in written]
         return Condition(
-            text=self.edit_head(states, embeddings)[asked],
+            text=self.edit_head(states, embeddings),
             null=self.edit_head.null_condition(embeddings),
-            expressive_instructions=[texts[index] for index in asked],
+            expressive_instructions=[self.prompt.decode(text) for text in written],
         )
 
     def words(self, example: EditExample) -> str:
@@ -178,9 +176,8 @@ class MLLMGuide(nn.Module):
         Raises:
             ConfigError: An instruction is longer than the prompt's ``max_length`` allows.
         """
-        prompts, images, asked = self._questions(sources, instructions)
-        written = self.write(self.begin(prompts, images))
-        return [self.prompt.decode(written[index]) for index in asked]
+        written = self.write(self.begin(self._prompts(instructions), self.look(sources)))
+        return [self.prompt.decode(text) for text in written]
 
     @torch.no_grad()
     def begin(self, prompts: list[list[int]], images: Images) -> Conversation:
@@ -270,15 +267,8 @@ class MLLMGuide(nn.Module):
         """The different ones among RGB images, as the vision tower takes them."""
         return Images.of(self.pixels(sources), len(sources))
 
-    def _questions(
-        self, sources: Sequence[Image.Image], instructions: Sequence[str]
-    ) -> tuple[list[list[int]], Images, list[int]]:
-        """Prompts and images of the different questions, and which of these each row asks."""
-        prompts, images = [self.prompt.prompt_ids(instruction) for instruction in instructions], self.look(sources)
-        keys = [(image, *prompt) for image, prompt in zip(images.of_row, prompts, strict=True)]
-        different = list(dict.fromkeys(keys))
-        rows = [keys.index(key) for key in different]
-        return [prompts[row] for row in rows], images.rows(rows), [different.index(key) for key in keys]
+    def _prompts(self, instructions: Sequence[str]) -> list[list[int]]:
+        return [self.prompt.prompt_ids(instruction) for instruction in instructions]
 
     def _beginnings(self, images: Images) -> tuple[list[Prefix], list[Tensor] | None]:
         """What is kept of the prompts' opening for each image, and the vision states that come after it, ``(N, E)``."""

@@ -14,7 +14,6 @@ def test_images_that_are_alike_are_kept_once() -> None:
     assert images.pixels is not None
     assert torch.equal(images.pixels, torch.stack([second, first]))
     assert len(set(images.keys)) == 2
-    assert images.rows([2, 1]).of_row == [0, 1]
 
 
 def test_without_eyes_all_images_are_alike() -> None:

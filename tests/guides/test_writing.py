@@ -157,19 +157,6 @@ def test_each_different_thing_is_read_once(image_first: bool, monkeypatch: pytes
     assert condition.text.shape[0] == 3
 
 
-def test_rows_that_ask_the_same_are_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    guide = make_guide()
-    read, _ = tokens_read(guide, monkeypatch)
-    same = SOURCES[0].copy()
-    condition = guide.condition([SOURCES[0], SOURCES[1], same], ["warmer", "warmer", "warmer"])
-    assert read[1][0] == 2
-    assert torch.equal(condition.text[0], condition.text[2])
-    assert condition.expressive_instructions[0] == condition.expressive_instructions[2]
-    alone = [guide.condition([source], ["warmer"]) for source in SOURCES[:2]]
-    torch.testing.assert_close(condition.text, torch.cat([alone[index].text for index in (0, 1, 0)]))
-    assert guide.express([SOURCES[0], same], ["warmer", "warmer"]) == [alone[0].expressive_instructions[0]] * 2
-
-
 def with_memory(guide: MLLMGuide, **options: int) -> MLLMGuide:
     remembering = copy(guide)
     remembering.memory = ImageMemory(**options)
