@@ -62,6 +62,7 @@ docs: setup  ## The documentation site, into site/; runs the notebooks for it, b
 WITH_RECORDING := parity reference_step
 SHORT_cache := --rounds 3
 SHORT_convert_memory := --layers 3
+SHORT_edit := --size tiny --rounds 1 --examples 16
 SHORT_evaluation := --short
 SHORT_faults := --examples 16
 SHORT_index := --prompts 20000 --workers 2

@@ -163,7 +163,7 @@ def make_case(size: str, batch_size: int, device: str) -> Case:
     torch.manual_seed(0)
     editor = build_editor(config)
     module = build_module(config, editor)
-    examples = [_example(index, int(config.size.resolution)) for index in range(batch_size)]
+    examples = [made_up_example(index, int(config.size.resolution)) for index in range(batch_size)]
     batch = build_datamodule(config, editor).collator(examples)
     editor.to(device)
     shape = editor.batch_latent_shape(batch)
@@ -173,7 +173,7 @@ def make_case(size: str, batch_size: int, device: str) -> Case:
     return Case(editor, batch, _cached(editor, batch), draws, module.objective)
 
 
-def _example(index: int, side: int) -> EditExample:
+def made_up_example(index: int, side: int) -> EditExample:
     """A smooth picture with a word more or less, so that rows have unequal lengths."""
     rng = np.random.default_rng(index)
     pair = []
@@ -389,17 +389,25 @@ def bounds(case: Case, times: dict[str, list[float]]) -> dict[str, float]:
     }
 
 
-def ratio(times: dict[str, list[float]], name: str) -> dict[str, float]:
-    """A variant's time over the plain step's, round by round: median, and tenths from both ends."""
-    values = np.array(times[name]) / np.array(times[YARDSTICK])
+def ratio(times: dict[str, list[float]], name: str, plain: str = YARDSTICK) -> dict[str, float]:
+    """A variant's time over the plain one's, round by round: median, and tenths from both ends."""
+    values = np.array(times[name]) / np.array(times[plain])
     return {key: round(float(np.quantile(values, q)), 3) for key, q in (("median", 0.5), ("p10", 0.1), ("p90", 0.9))}
 
 
-def peak_bytes(size: str, batch_size: int, side: str) -> int:
-    """Largest resident memory of a process that only trains one side, in bytes."""
-    command = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--only", side]
+def peak_bytes(script: str, *arguments: str) -> int:
+    """What a script prints last, started in a process of its own: its largest resident memory in bytes."""
+    command = [sys.executable, script, *arguments]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return int(output.splitlines()[-1])
+
+
+def high_water_bytes() -> int:
+    """Largest memory of this process so far, on the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's memory, too
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def run_only(case: Case, side: str) -> int:
@@ -408,10 +416,7 @@ def run_only(case: Case, side: str) -> int:
     optimizer = adamw(case, fused=side != YARDSTICK)
     for _ in range(0 if side == NOTHING else 2):
         run_step(case, losses, optimizer)
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's memory, too
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return high_water_bytes()
 
 
 def report(case: Case, size: str, times: dict[str, list[float]], apart: float, peaks: dict[str, int]) -> dict[str, Any]:
@@ -455,11 +460,11 @@ def render(result: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row['name']} | {_range(row['ratio'])} | {row['bound']:.2f} | {row['goal']:.2f} |"
+        f"| {row['name']} | {spread(row['ratio'])} | {row['bound']:.2f} | {row['goal']:.2f} |"
         for row in result["variants"]
     ]
     lines += ["", "| one switch alone, in the plain step | ratio |", "| --- | --- |"]
-    lines += [f"| {row['name']} | {_range(row['ratio'])} |" for row in result["switches"]]
+    lines += [f"| {row['name']} | {spread(row['ratio'])} |" for row in result["switches"]]
     lines += ["", "| part of the plain step | CPU seconds |", "| --- | --- |"]
     lines += [f"| {name} | {spent:.3f} |" for name, spent in result["parts_s"].items()]
     peak = result["peak_memory"]
@@ -472,7 +477,8 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _range(row: dict[str, float]) -> str:
+def spread(row: dict[str, float]) -> str:
+    """A ratio as text."""
     return f"{row['median']:.2f} [{row['p10']:.2f}, {row['p90']:.2f}]"
 
 
@@ -494,7 +500,8 @@ def main() -> None:
     if not apart <= TOLERANCE:
         raise SystemExit(f"gradients differ by {apart:.1e} of the largest, in {where}; expected at most {TOLERANCE}")
     times = measure(case, options.rounds)
-    peaks = {side: peak_bytes(options.size, options.batch_size, side) for side in SIDES}
+    arguments = ("--size", options.size, "--batch-size", str(options.batch_size))
+    peaks = {side: peak_bytes(__file__, *arguments, "--only", side) for side in SIDES}
     result = report(case, options.size, times, apart, peaks)
     print(render(result))
     if options.json is not None:

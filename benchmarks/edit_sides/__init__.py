@@ -1,0 +1,1 @@
+"""What ``edit.py`` measures."""
