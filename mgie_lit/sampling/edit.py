@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -101,7 +101,7 @@ def edit_images(
         resized = {key: _resize(editor, picture, size) for key, picture in pictures.items()}
         small = [resized[id(sources[index])] for index in indices]
         seen = [sources[index] for index in indices] if editor.faults.demo_images else small
-        condition: Condition = editor.guide.condition(seen, [instructions[index] for index in indices])  # type: ignore[operator]
+        condition = _condition(editor, seen, [instructions[index] for index in indices])
         low = _edit_batch(
             editor,
             small,
@@ -118,6 +118,20 @@ def edit_images(
             )
             edited[index] = EditedImage(image, condition.expressive_instructions[row])
     return [edited[index] for index in range(len(sources))]
+
+
+def _condition(editor: Editor, seen: list[Image.Image], instructions: list[str]) -> Condition:
+    """Condition of each row; those that differ in their noise alone share what the guide says."""
+    pairs = list(zip(map(id, seen), instructions, strict=True))
+    firsts = {pair: index for index, pair in reversed(list(enumerate(pairs)))}
+    order = sorted(firsts.values())
+    asked: Condition = editor.guide.condition([seen[i] for i in order], [instructions[i] for i in order])  # type: ignore[operator]
+    if len(order) == len(pairs):
+        return asked
+    rows = [order.index(firsts[pair]) for pair in pairs]
+    return replace(
+        asked, text=asked.text[rows], expressive_instructions=[asked.expressive_instructions[i] for i in rows]
+    )
 
 
 def _group_by_working_size(

@@ -241,12 +241,12 @@ def test_the_solver_is_used(editor: Editor) -> None:
     assert np.abs(pixels(plain) - pixels(other)).max() > 1
 
 
-def test_seeds_of_one_request_share_the_reading_of_its_image(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+def test_seeds_of_one_request_share_what_the_guide_says(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, list[str]]] = []
     encoded: list[int] = []
-    begin, encode = editor.guide.begin, editor.encode_source
+    condition, encode = editor.guide.condition, editor.encode_source
     monkeypatch.setattr(
-        editor.guide, "begin", lambda prompts, images: (read.append(len(prompts)), begin(prompts, images))[1]
+        editor.guide, "condition", lambda seen, words: (asked.append((len(seen), words)), condition(seen, words))[1]
     )
     monkeypatch.setattr(editor, "encode_source", lambda batch: (encoded.append(len(batch)), encode(batch))[1])
     image = random_image(16, 16, seed=0)
@@ -256,7 +256,7 @@ def test_seeds_of_one_request_share_the_reading_of_its_image(editor: Editor, mon
         return edit_images(editor, [image] * len(words), words, options=OPTIONS, generators=generators)
 
     together = run(["warmer", "cooler", "warmer", "warmer"], 1, 2, 3, 1)
-    assert read == [2]
+    assert asked == [(2, ["warmer", "cooler"])]
     assert encoded == [1]
     for words, seed, result in zip(["warmer", "cooler", "warmer", "warmer"], [1, 2, 3, 1], together, strict=True):
         (alone,) = run([words], seed)
