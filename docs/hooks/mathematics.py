@@ -18,6 +18,9 @@ def on_page_content(content: str, **_: object) -> str:
 
     def drawn(match: re.Match[str]) -> str:
         tag, latex = match.groups()
-        return convert(html.unescape(latex).strip(), display="inline" if tag == "span" else "block")
+        latex = html.unescape(latex).strip()
+        if tag == "span":
+            return convert(latex)
+        return f'<div class="formula">{convert(latex, display="block")}</div>'  # which scrolls by itself on a phone
 
     return _FORMULA.sub(drawn, content)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -71,3 +73,41 @@ def test_links_of_the_readme_lead_to_pages(site: Path) -> None:
     assert 'href="numerics.html"' in text
     assert 'href="contributing.html"' in text
     assert (site / "files" / "LICENSE.txt").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desktop"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_the_screen(width: int, scheme: Literal["light", "dark"], site: Path) -> None:
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no Chromium here")
+    from playwright.sync_api import sync_playwright
+
+    pages = [
+        "index",
+        "install",
+        "metrics",
+        "datasets",
+        "how-to/add_a_system",
+        "tutorials/index",
+        "tutorials/02_one_batch",
+    ]
+    pages += [
+        "reference/cli",
+        "reference/config/data",
+        "reference/config/experiment",
+        "reference/api/mgie_lit.data.readers",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        for page in pages:
+            tab.goto((site / f"{page}.html").as_uri())
+            too_wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert too_wide <= 0, f"{page} is {too_wide} px wider than the screen"
+            shown = tab.evaluate("[document.body.dataset.mdColorScheme, document.querySelectorAll('h1').length]")
+            assert shown == ["default" if scheme == "light" else "slate", 1], page
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
