@@ -1,4 +1,7 @@
-"""Notebooks without outputs, counts and traces of one machine: `make format` strips them, `make check` looks."""
+"""Notebooks without outputs, counts and traces of one machine.
+
+`make format` strips them, `make check` looks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ METADATA = {
 
 
 def stripped(text: str) -> str:
-    """A notebook's file as it is stored: no outputs, no execution counts, the same metadata everywhere.
+    """A notebook's file as it is stored, without what one run left in it.
 
     Args:
         text: Content of an ``.ipynb`` file.
@@ -33,7 +36,14 @@ def stripped(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Strip the notebooks beside this file, or with ``--check`` name those that are not; the exit status."""
+    """Strip the notebooks beside this file; ``--check`` names those that are not.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        The exit status.
+    """
     changed = 0
     for path in sorted(Path(__file__).parent.glob("*.ipynb")):
         before = path.read_text(encoding="utf-8")
@@ -42,7 +52,8 @@ def main(arguments: list[str]) -> int:
             continue
         changed += 1
         if "--check" in arguments:
-            print(f"{path}: expected a notebook without outputs and counts, got some; run `make format`")
+            print(f"{path}: expected a notebook without outputs and counts, got some;")
+            print("  run `make format`")
         else:
             path.write_text(after, encoding="utf-8")
             print(f"{path}: stripped")
