@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self, cast
 
 import torch
@@ -20,10 +20,13 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
-from mgie_lit.checkpoints.untrusted import CODE_KEYS, check_no_code
+from mgie_lit.checkpoints.cards.card import Card
+from mgie_lit.checkpoints.cards.files import read_card, write_card
+from mgie_lit.checkpoints.hub import download, upload
+from mgie_lit.checkpoints.untrusted import check_no_code, check_options, read_index
 from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
-from mgie_lit.errors import CheckpointError
+from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.faults import Faults
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
@@ -48,6 +51,9 @@ _LOAD_ERRORS = (  # what the libraries raise over missing, damaged or foreign pa
     RuntimeError,
     SafetensorError,
 )
+
+
+_HUB_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr")
 
 
 @dataclass
@@ -87,6 +93,8 @@ class MGIEPipeline(DiffusionPipeline):
         solver: As in ``SamplingOptions``.
         guidance_interval: As there; None = everywhere.
     """
+
+    card: Card | str | None = None  # what `save_pretrained` writes beside the weights; None = that nothing is recorded
 
     def __init__(
         self,
@@ -224,9 +232,9 @@ class MGIEPipeline(DiffusionPipeline):
             CheckpointError: There is no such folder, or it holds no whole pipeline of this kind, or also pickles or
                 code, of which nothing is run; the message says what to do.
         """
-        _refuse_code(kwargs)
+        check_options(kwargs)
         folder = _local_folder(str(pretrained_model_name_or_path))
-        check_no_code(folder, _read_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__}))
+        check_no_code(folder, read_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__}))
         try:
             pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         except _LOAD_ERRORS as error:
@@ -234,7 +242,51 @@ class MGIEPipeline(DiffusionPipeline):
                 f"model {folder}: expected whole files of every part, as save_pretrained writes them, can not load "
                 f"them ({_first_line(error)}); copy or export the folder again"
             ) from error
+        pipeline.card = read_card(folder)
         return pipeline
+
+    def save_pretrained(  # type: ignore[override]  # the rest by keyword
+        self,
+        save_directory: str | PathLike[str],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Write the pipeline: ``model_index.json``, one folder a part with safetensors, and the model card.
+
+        Args:
+            save_directory: A card that somebody has edited there stays as it is.
+            **kwargs: As for diffusers' method, e.g. ``max_shard_size``; with ``push_to_hub=True`` also uploaded.
+
+        Raises:
+            ConfigError: Pickles were asked for.
+        """
+        if not kwargs.pop("safe_serialization", True):
+            raise ConfigError("safe_serialization: expected True, an export is safetensors only; leave it out")
+        push = kwargs.pop("push_to_hub", False)
+        hub = {key: kwargs.pop(key) for key in _HUB_OPTIONS if key in kwargs}
+        folder = Path(save_directory)
+        super().save_pretrained(folder, **kwargs)
+        write_card(folder, self._card_text(folder.name))
+        if push:
+            upload(folder, **{"repo_id": folder.name, **hub})
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> str:  # type: ignore[override]  # noqa: ANN401
+        """Save into a temporary folder and upload it; diffusers' own method would put a blank card over ours.
+
+        Args:
+            repo_id: ``owner/name``; the repository is made where it is missing.
+            **kwargs: ``private``, ``token``, ``commit_message``, ``create_pr``, as for diffusers' method.
+
+        Returns:
+            The commit's address.
+        """
+        with TemporaryDirectory() as parent:
+            folder = Path(parent) / repo_id.rpartition("/")[2]
+            self.save_pretrained(folder)
+            return upload(folder, repo_id, **kwargs)
+
+    def _card_text(self, name: str) -> str:
+        card = self.card or Card()
+        return card if isinstance(card, str) else replace(card, name=card.name or name).text()
 
     @torch.no_grad()
     def __call__(
@@ -359,52 +411,8 @@ def _local_folder(name: str) -> Path:
         raise CheckpointError(
             f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing"
         )
-    return _download(name)
-
-
-def _refuse_code(options: dict[str, Any]) -> None:
-    """Options of diffusers that would run a folder's own code or open its pickles."""
-    asked = [key for key in CODE_KEYS if options.pop(key, None)]
-    if options.pop("use_safetensors", True) is False:
-        asked.append("use_safetensors=False")
-    if asked:
-        raise CheckpointError(
-            f"{', '.join(asked)}: expected nothing of the kind, an export holds configs and safetensors and no code is "
-            "taken from it; leave it out"
-        )
-
-
-def _read_index(path: Path, class_names: set[str]) -> dict[str, Any]:
-    """The index, if it names this pipeline; diffusers would go on with another one's parts."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: expected a JSON file as save_pretrained writes it, can not read it ({_first_line(error)}); copy "
-            "or export the folder again"
-        ) from error
-    found = index.get("_class_name") if isinstance(index, dict) else type(index).__name__
-    if not isinstance(found, str) or found not in class_names:  # a list names a pipeline of the folder's own code
-        raise CheckpointError(
-            f"{path}: expected the index of a {MGIEPipeline.__name__}, got {found}; name a folder that "
-            "save_pretrained wrote, or a run directory"
-        )
-    return dict(index)
+    return download(name)
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _download(hub_id: str) -> Path:
-    """Snapshot of a hub repository, without pickle files."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model {hub_id}: neither a local folder nor a repository that can be read from the hub ({error}); "
-            "download it elsewhere and name the folder"
-        ) from error

@@ -230,14 +230,27 @@ def test_saved_and_loaded_in_a_fresh_process_it_edits_the_same(codec: str, tmp_p
 
 def test_an_export_has_a_folder_a_part_and_no_pickle(pipe: MGIEPipeline, tmp_path: Path) -> None:
     pipe.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == PARTS | {"model_index.json"}
+    assert {path.name for path in tmp_path.iterdir()} == PARTS | {"model_index.json", "README.md"}
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     weights = [path for path in files if path.suffix == ".safetensors"]
     assert {path.parent.name for path in weights} == {"mllm", "edit_head", "autoencoder", "unet"}
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja", ".txt", ".model"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".jinja", ".txt", ".model", ".md"}
     index = json.loads((tmp_path / "model_index.json").read_text())
     assert index["_class_name"] == "MGIEPipeline"
     assert {"resolution": 16, "guidance_scale": 2.0, "source_scale": 1.0}.items() <= index.items()
+
+
+def test_a_card_is_written_handed_on_and_kept(pipe: MGIEPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "a")
+    text = (tmp_path / "a" / "README.md").read_text()
+    assert "# a\n" in text
+    assert "is not recorded" in text
+    loaded = MGIEPipeline.from_pretrained(tmp_path / "a")
+    loaded.save_pretrained(tmp_path / "b")
+    assert (tmp_path / "b" / "README.md").read_text() == text
+    (tmp_path / "b" / "README.md").write_text("my own")
+    loaded.save_pretrained(tmp_path / "b")
+    assert (tmp_path / "b" / "README.md").read_text() == "my own"
 
 
 def test_settings_survive_saving(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
+from mgie_lit.checkpoints.cards.files import is_edited
 from mgie_lit.data.photo_edits.expressive import parse_expressive
 from mgie_lit.data.readers.photo_edits import PhotoEdits
 from mgie_lit.evaluation.evaluate import score_in_memory
@@ -17,6 +19,7 @@ from mgie_lit.evaluation.systems import EditorSystem
 from mgie_lit.metrics.pixel import L1, SSIM
 from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
 
+ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 15 * 2**20
 MAX_CPU_SECONDS = 3.0  # load, edit and hand over a photograph
 
@@ -30,6 +33,19 @@ def test_files_are_small_and_hold_no_pickles() -> None:
     files = [path for path in TINY_DIR.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
     assert {path.suffix for path in files} == {".json", ".safetensors", ".md"}
+
+
+def test_the_card_is_what_the_hub_reads_and_says_what_was_measured() -> None:
+    card = ModelCard.load(TINY_DIR / "README.md")
+    assert not is_edited((TINY_DIR / "README.md").read_text()), "make it anew: tests/golden/make_tiny_card.py"
+    assert (card.data.license, card.data.library_name) == ("apache-2.0", "diffusers")
+    page = (ROOT / "docs" / "model_card_tiny.md").read_text()
+    results = card.data.eval_results or []
+    assert len({one.dataset_config for one in results}) == 2, "the global edits, and those with drawn scenes"
+    for one in results:
+        digits = {"l1": 3, "ssim": 3, "psnr": 1}.get(one.metric_type)
+        assert digits is None or f"| `{one.metric_type}` | {one.metric_value:.{digits}f} [" in page
+    assert all("8246c9f" in text and "6,000" in text for text in (card.text, page))
 
 
 def test_beats_copying_on_test_photographs(pipeline: MGIEPipeline) -> None:

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from mgie_lit.checkpoints.weight_files import SUFFIXES
+
 DIGEST_SUFFIX = ".sha256"  # beside the file; a line that `sha256sum --check` understands
 TEMPORARY_SUFFIX = ".part"
 
@@ -69,6 +71,22 @@ def add_digest(path: Path) -> None:
 def digest_path(path: Path) -> Path:
     """Where the hash of a checkpoint is kept."""
     return path.with_name(path.name + DIGEST_SUFFIX)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 (hex) over the weights of a folder and those below it: their names and bytes, in the order of the names.
+
+    Args:
+        folder: Of an export or of published weights.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.suffix in SUFFIXES}
+    for name, file in sorted(files.items()):
+        digest.update(f"{_digest_of(file)}  {name}\n".encode())
+    return digest.hexdigest()
 
 
 def _put(temporary: Path, path: Path, digest: str) -> None:

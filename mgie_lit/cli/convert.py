@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from mgie_lit.checkpoints.destination import check_destination
 from mgie_lit.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from mgie_lit.checkpoints.cards.card import Card
     from mgie_lit.checkpoints.writing import OnBytes
 
 EPILOG = (
@@ -104,8 +106,23 @@ def _convert_run(source: Path, dest: Path, target: str, options: dict[str, str |
         from mgie_lit.config.build import load_pipeline
 
         pipeline = load_pipeline(str(source), weights)
+        pipeline.card = _card(pipeline.card, source, dest.name, options)
         with new_folder(dest) as folder:
             pipeline.save_pretrained(folder, max_shard_size=MAX_SHARD_BYTES)
+
+
+def _card(card: object, source: Path, name: str, options: dict[str, str | None]) -> Card:
+    """The run's card under its name, with the numbers of ``--metrics``."""
+    from mgie_lit.checkpoints.cards.card import Card
+
+    assert isinstance(card, Card)
+    if options["metrics"] is None:
+        return replace(card, name=name)
+    from mgie_lit.config.card import results_of
+    from mgie_lit.config.loaded import describe_weights
+
+    described = describe_weights("checkpoint", str(source), options["weights"] or "ema")
+    return replace(card, name=name, results=(results_of(Path(options["metrics"]).expanduser(), source, described),))
 
 
 def _check_sources(folders: dict[str, Path]) -> None:
@@ -159,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--base", metavar="DIR", help="the LLaMA or Vicuna folder that a delta goes on")
     add("--diffusion", metavar="DIR", help="the pipeline folder with autoencoder, scheduler and the UNet's config")
     add("--vision", metavar="DIR", help="CLIP's folder; default: inside LLaVA's weights, or what its config names")
+    add("--metrics", metavar="DIR", help="an evaluation of these very weights, whose numbers go into the model card")
     add("--dtype", choices=("half", "float"), help="number type of Apple's two files; default: as it is")
     add(
         "--weights",

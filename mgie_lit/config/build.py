@@ -12,7 +12,15 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA, find_checkpoint, load_checkpoint, load_editor_weights
+from mgie_lit.checkpoints.runs import (
+    CONFIG_KEY,
+    EMA,
+    chosen_weights,
+    find_checkpoint,
+    load_checkpoint,
+    load_editor_weights,
+)
+from mgie_lit.config.card import run_card
 from mgie_lit.config.guides import build_faults, build_guide
 from mgie_lit.config.processes import check_sharded, cluster_environment
 from mgie_lit.config.runs import CONFIG_FILE, VERSIONS_FILE, config_hash, resolved
@@ -262,13 +270,17 @@ def load_pipeline(model: str, weights: str = EMA) -> MGIEPipeline:
         weights: Of a run or checkpoint, as for `load_editor`; exports have one kind.
 
     Returns:
-        The pipeline on the CPU, with the sampling options of the run or export.
+        The pipeline on the CPU, with the sampling options and the card of the run or export.
 
     Raises:
         CheckpointError: Nothing can be loaded there; the message says what was expected.
     """
     path = Path(model).expanduser()
     if model != TINY and (path.is_file() or (path / CONFIG_FILE).is_file()):
-        editor, config = load_editor(path, weights)
-        return MGIEPipeline.from_editor(editor, instantiate(config.sampler.options))
+        file = find_checkpoint(path)
+        editor, config = load_editor(file, weights)
+        pipeline = MGIEPipeline.from_editor(editor, instantiate(config.sampler.options))
+        content = load_checkpoint(file)
+        pipeline.card = run_card(file, config, step=content["global_step"], weights=chosen_weights(content, weights))
+        return pipeline
     return MGIEPipeline.from_pretrained(model)

@@ -12,13 +12,14 @@ import torch
 from hydra.utils import instantiate
 
 from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_instruct_pix2pix
+from mgie_lit.checkpoints.integrity import folder_digest
 from mgie_lit.checkpoints.runs import EMA, chosen_weights, find_checkpoint, load_checkpoint
 from mgie_lit.config import build
 from mgie_lit.config.runs import CONFIG_FILE
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.guides.text import TextGuide
-from mgie_lit.pipeline import MGIEPipeline, MGIEPipelineOutput, call_editor
+from mgie_lit.pipeline import TINY, TINY_DIR, MGIEPipeline, MGIEPipelineOutput, call_editor
 from mgie_lit.sampling.edit import SamplingOptions
 from mgie_lit.sampling.presets import Preset, apply_preset
 from mgie_lit.sampling.solvers import Solver
@@ -181,7 +182,7 @@ def _load_writer(source: str, *, sees_image: bool | None, weights: str) -> MLLMG
 
 
 def describe_weights(key: str, model: str, weights: str = EMA) -> dict[str, object]:
-    """Which weights a name stood for: the file, its step and its hash, where it is a run's.
+    """Which weights a name stood for: of a run the file, its step and its hash; of a folder the hash of its weights.
 
     Args:
         key: What the weights are for, ``checkpoint`` or ``writer``.
@@ -192,14 +193,15 @@ def describe_weights(key: str, model: str, weights: str = EMA) -> dict[str, obje
         Plain values for ``metrics.json``.
     """
     path = Path(model).expanduser()
+    prefix = "" if key == "checkpoint" else f"{key}_"
     if not _is_run(path):
-        return {key: model}
+        folder = TINY_DIR if model == TINY else path
+        return {key: model, **({prefix + "sha256": folder_digest(folder)} if folder.is_dir() else {})}
     file = find_checkpoint(path)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     content = load_checkpoint(file)
     facts = {"file": str(file), "global_step": int(content["global_step"]), "sha256": digest}
     facts["weights"] = chosen_weights(content, weights)
-    prefix = "" if key == "checkpoint" else f"{key}_"
     return {key: model, **{prefix + name: value for name, value in facts.items()}}
 
 

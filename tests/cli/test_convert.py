@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from huggingface_hub import ModelCard
 
+from mgie_lit.checkpoints.cards.files import front_matter
 from mgie_lit.checkpoints.conversion.combinations import COMBINATIONS, OPTIONS
 from mgie_lit.checkpoints.runs import CONFIG_KEY, EMA_KEY
 from mgie_lit.cli.main import main
 from mgie_lit.config.build import build_editor, load_pipeline
 from mgie_lit.config.compose import compose_config
+from mgie_lit.config.loaded import describe_weights
 from mgie_lit.config.runs import resolved
 from mgie_lit.editor import Editor
 from mgie_lit.guides.mllm import MLLMGuide
@@ -121,6 +125,74 @@ def test_every_combination_is_tested_here() -> None:
         ("run", "apple"),
         ("run", "diffusers"),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "needs", "origins"),
+    [
+        ("apple", {"llava": "llava", "diffusion": "instruct-pix2pix"}, ["apple/ml-mgie", "llava", "ip2p"]),
+        ("llava", {"vision": "vision"}, ["llava", "clip"]),
+        ("delta", {"base": "base", "vision": "vision"}, ["delta", "base", "clip"]),
+        ("sd15", {}, ["sd15"]),
+        ("instruct-pix2pix", {}, ["ip2p"]),
+    ],
+)
+def test_every_export_has_a_card(
+    kind: str, needs: dict[str, str], origins: list[str], sources: dict[str, Path], tmp_path: Path
+) -> None:
+    (sources["delta"] / "README.md").write_text("---\nlicense: mit\n---\n")
+    dest = tmp_path / "dest"
+    convert(sources[kind], dest, kind, "export", **{option: sources[name] for option, name in needs.items()})
+    matter = front_matter(dest)
+    assert [one["source"] for one in matter["mgie_parts"]] == origins
+    assert matter["license"] == "unknown", "these folders do not say"
+    assert ("pipeline_tag" in matter) == (kind == "apple")
+    assert str(tmp_path) not in (dest / "README.md").read_text()
+
+
+def test_a_card_has_the_numbers_of_an_evaluation_of_these_weights(run_dir: Path, tmp_path: Path) -> None:
+    (file,) = (run_dir / "checkpoints").iterdir()
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    source = {"checkpoint": "x", "weights": "raw", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    summary = {"metrics": {"l1": {"mean": 0.25, "ci_low": 0.2, "ci_high": 0.3, "n": 4}}, "source": source}
+    (evaluation / "metrics.json").write_text(json.dumps(summary))
+    (run_dir / "overrides").write_text("- experiment=smoke\n- data.root=/home/somebody/photos\n- paths.run_dir=/a/b\n")
+    (run_dir / "versions.json").write_text(json.dumps({"git_commit": "abc123", "git_dirty": False}))
+    convert(run_dir, tmp_path / "export", "run", "export", metrics=evaluation)
+    card = ModelCard.load(tmp_path / "export" / "README.md")
+    assert [(one.metric_type, one.metric_value) for one in card.data.eval_results or []] == [("l1", 0.25)]
+    assert card.data.model_name == "export"
+    assert "| command | `mgie train experiment=smoke data.root=.../photos` |" in card.text
+    assert "| commit | `abc123` |" in card.text
+    assert "| steps | 3, " in card.text
+    assert card.data.license is None, "whoever trained it chooses"
+
+    (evaluation / "metrics.json").write_text(json.dumps(summary | {"source": source | {"sha256": "other"}}))
+    with pytest.raises(SystemExit, match="2"):
+        convert(run_dir, tmp_path / "other", "run", "export", metrics=evaluation)
+    assert not (tmp_path / "other").exists()
+
+
+def test_numbers_of_published_weights_need_an_evaluation_of_their_export(
+    sources: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"llava": sources["llava"], "diffusion": sources["instruct-pix2pix"]}
+    convert(sources["apple"], tmp_path / "first", "apple", "export", **options)
+    evaluation = tmp_path / "evaluation"
+    evaluation.mkdir()
+    source = describe_weights("checkpoint", str(tmp_path / "first"))
+    summary = {"metrics": {"l1": {"mean": 0.25, "n": 4}}, "source": source}
+    (evaluation / "metrics.json").write_text(json.dumps(summary))
+    convert(sources["apple"], tmp_path / "second", "apple", "export", metrics=evaluation, **options)
+    assert front_matter(tmp_path / "second")["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.25
+    summary["source"] = {"checkpoint": "tiny"}
+    (evaluation / "metrics.json").write_text(json.dumps(summary))
+    with pytest.raises(SystemExit, match="2"):
+        convert(sources["apple"], tmp_path / "third", "apple", "export", metrics=evaluation, **options)
+    assert "--metrics: expected an evaluation of the weights of" in (error := capsys.readouterr().err)
+    assert "which measured checkpoint tiny" in error
+    assert not (tmp_path / "third").exists()
 
 
 def test_a_run_edits_the_same_after_it_was_exported(run_dir: Path, tmp_path: Path) -> None:

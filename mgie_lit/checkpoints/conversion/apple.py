@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgie_lit.checkpoints.apple_source import edit_head_config, open_apple
+from mgie_lit.checkpoints.cards.card import Card
+from mgie_lit.checkpoints.cards.data_sets import known_data_sets
+from mgie_lit.checkpoints.cards.files import write_card
+from mgie_lit.checkpoints.cards.origins import Origin, apple_origin, origins_of
+from mgie_lit.checkpoints.cards.results import Results, other_weights
 from mgie_lit.checkpoints.conversion.mllm import (
     TOKENIZER,
     image_patch_id,
@@ -26,11 +31,13 @@ from mgie_lit.checkpoints.diffusion_source import (
     part_config,
     scheduler_config,
 )
+from mgie_lit.checkpoints.integrity import folder_digest
 from mgie_lit.checkpoints.json_files import CONFIG_FILE, read_json, write_json
 from mgie_lit.checkpoints.lazy import LazyTensors, OpenFiles
 from mgie_lit.checkpoints.mllm_source import EMBEDDINGS, LM_HEAD, MLLMSource, open_mllm
 from mgie_lit.checkpoints.names.apple import APPLE_MLLM, MLLM_FILE
 from mgie_lit.checkpoints.parts import Part, check_parts, write_image_processor
+from mgie_lit.checkpoints.untrusted import PIPELINE
 from mgie_lit.checkpoints.writing import OnBytes
 from mgie_lit.errors import CheckpointError
 from mgie_lit.faults import RELEASED
@@ -41,7 +48,7 @@ from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PIPELINE = "MGIEPipeline"
+
 PROMPT: dict[str, Any] = {  # what the weights were trained on: conf/size/llava_7b.yaml, held equal by a test
     "system": (
         "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
@@ -73,6 +80,7 @@ def convert_apple(
     llava: Path,
     diffusion: Path,
     vision: Path | None = None,
+    metrics: Path | None = None,
     on_bytes: OnBytes | None = None,
 ) -> None:
     """Write the published MGIE as an export folder that ``MGIEPipeline.from_pretrained`` opens.
@@ -85,11 +93,14 @@ def convert_apple(
         llava: LLaVA-7B-v1 folder: everything of the MLLM but the words; tokenizer.
         diffusion: Pipeline folder (InstructPix2Pix, SD-1.5): autoencoder, scheduler, and the UNet's config.
         vision: CLIP folder of the tower; None = inside the LLaVA folder, else what its config names.
+        metrics: Directory of an evaluation of this export, made before, whose numbers go into the card.
         on_bytes: Told of progress.
 
     Raises:
-        CheckpointError: Something is missing, damaged, or does not fit; one message lists all tensors that do not.
+        CheckpointError: Something is missing, damaged, or does not fit; one message lists all tensors that do not. Or
+            the evaluation measured other weights.
     """
+    results = None if metrics is None else Results.read(metrics)
     files = OpenFiles()
     apple = open_apple(source, files)
     mllm = open_mllm(llava, vision=vision, files=files)
@@ -114,6 +125,15 @@ def convert_apple(
         write_image_processor(folder, vision_config["image_size"])
         index = _model_index(parts, scheduler["_class_name"], type(tokenizer).__name__, vision_config)
         write_json(folder / "model_index.json", index)
+        if results is not None and results.source.get("sha256") != folder_digest(folder):
+            raise other_weights(results, metrics, dest)
+        card = Card(dest.name, _origins(llava, diffusion, vision), results=() if results is None else (results,))
+        write_card(folder, replace(card, data=tuple(known_data_sets("ipr2pr", "magicbrush"))).text())
+
+
+def _origins(llava: Path, diffusion: Path, vision: Path | None) -> tuple[Origin, ...]:
+    tower = [] if vision is None else origins_of(vision, "vision tower")
+    return (apple_origin(), *origins_of(llava, "mllm"), *tower, *origins_of(diffusion, "autoencoder, scheduler"))
 
 
 def autoencoder_part(diffusion: Path, files: OpenFiles) -> Part:

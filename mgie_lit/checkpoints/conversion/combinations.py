@@ -35,13 +35,13 @@ class Combination:
 
 
 COMBINATIONS = (
-    Combination("apple", "export", "a whole pipeline", ("llava", "diffusion"), ("vision",)),
+    Combination("apple", "export", "a whole pipeline", ("llava", "diffusion"), ("vision", "metrics")),
     Combination("llava", "export", "mllm/, tokenizer/, image_processor/", (), ("vision",)),
     Combination("delta", "export", "the same, of base plus delta", ("base",), ("vision",)),
     Combination("sd15", "export", "autoencoder/, scheduler/, unet/ widened to take the source image, too"),
     Combination("sd15", "diffusers", "the pipeline folder with the UNet widened"),
     Combination("instruct-pix2pix", "export", "autoencoder/, scheduler/, unet/, text_encoder/, text_tokenizer/"),
-    Combination("run", "export", "a whole pipeline, of a run directory or .ckpt", (), ("weights",)),
+    Combination("run", "export", "a whole pipeline, of a run directory or .ckpt", (), ("weights", "metrics")),
     Combination(
         "run", "apple", "mllm.pt and unet.pt, of a run directory, .ckpt or export folder", (), ("dtype", "weights")
     ),

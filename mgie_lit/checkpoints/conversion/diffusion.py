@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mgie_lit.checkpoints.cards.card import Card
+from mgie_lit.checkpoints.cards.files import write_card
+from mgie_lit.checkpoints.cards.origins import origins_of
 from mgie_lit.checkpoints.conversion.apple import autoencoder_part
 from mgie_lit.checkpoints.destination import new_folder
 from mgie_lit.checkpoints.diffusion_source import (
@@ -59,6 +62,8 @@ def convert_diffusion_to_export(source: Path, dest: Path, *, widen: bool, on_byt
         for name, own_name in {} if widen else TEXT_PARTS.items():
             if (source / name).is_dir():
                 _copy_component(source / name, folder / own_name, TRANSFORMERS_STEM, files, on_bytes)
+        parts_said = "unet, autoencoder, scheduler" if widen else "unet, autoencoder, scheduler, text encoder"
+        write_card(folder, Card(dest.name, tuple(origins_of(source, parts_said)), is_pipeline=False).text())
 
 
 def convert_diffusion_to_diffusers(source: Path, dest: Path, *, on_bytes: OnBytes | None = None) -> None:

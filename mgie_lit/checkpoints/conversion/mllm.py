@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mgie_lit.checkpoints.cards.card import Card
+from mgie_lit.checkpoints.cards.files import write_card
+from mgie_lit.checkpoints.cards.origins import Origin, origins_of
 from mgie_lit.checkpoints.destination import new_folder
 from mgie_lit.checkpoints.lazy import LazyTensor, LazyTensors, OpenFiles
 from mgie_lit.checkpoints.mismatch import Fit, check_fit
@@ -40,7 +44,8 @@ def convert_llava(source: Path, dest: Path, *, vision: Path | None = None, on_by
     Raises:
         CheckpointError: Weights are missing, damaged, or do not fit their config.
     """
-    write_mllm_export(open_mllm(source, vision=vision, files=OpenFiles()), source, dest, on_bytes)
+    mllm = open_mllm(source, vision=vision, files=OpenFiles())
+    write_mllm_export(mllm, source, dest, on_bytes, _origins({"mllm": source, "vision tower": vision}))
 
 
 def convert_delta(
@@ -61,7 +66,8 @@ def convert_delta(
     files = OpenFiles(limit=2)
     delta = open_mllm(source, vision=vision, files=files)
     summed = replace(delta, tensors=add_delta(delta, open_mllm(base, files=files)))
-    write_mllm_export(summed, source, dest, on_bytes)
+    origins = _origins({"mllm, delta": source, "mllm, base": base, "vision tower": vision})
+    write_mllm_export(summed, source, dest, on_bytes, origins)
 
 
 def add_delta(delta: MLLMSource, base: MLLMSource) -> dict[str, LazyTensor]:
@@ -107,7 +113,9 @@ def mllm_part(source: MLLMSource, tensors: LazyTensors, config: dict[str, Any], 
     return Part(PART, "MLLM", arguments, tied, source.spell)
 
 
-def write_mllm_export(source: MLLMSource, tokenizer: Path, dest: Path, on_bytes: OnBytes | None) -> None:
+def write_mllm_export(
+    source: MLLMSource, tokenizer: Path, dest: Path, on_bytes: OnBytes | None, origins: tuple[Origin, ...]
+) -> None:
     """Write ``mllm/``, ``tokenizer/`` and ``image_processor/`` to a new folder.
 
     Args:
@@ -115,6 +123,7 @@ def write_mllm_export(source: MLLMSource, tokenizer: Path, dest: Path, on_bytes:
         tokenizer: Folder with the tokenizer's files, or an export.
         dest: New folder.
         on_bytes: Told of progress.
+        origins: Of the weights, for the card.
 
     Raises:
         CheckpointError: Something does not fit.
@@ -128,6 +137,7 @@ def write_mllm_export(source: MLLMSource, tokenizer: Path, dest: Path, on_bytes:
         words.save_pretrained(folder / TOKENIZER)
         if config["vision"] is not None:
             write_image_processor(folder, config["vision"]["image_size"])
+        write_card(folder, Card(dest.name, origins, is_pipeline=False).text())
 
 
 def open_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -166,6 +176,10 @@ def image_patch_id(tokenizer: PreTrainedTokenizerBase) -> int:
     index = tokenizer.convert_tokens_to_ids(IMAGE_PATCH_TOKEN)
     assert isinstance(index, int)
     return index
+
+
+def _origins(folders: Mapping[str, Path | None]) -> tuple[Origin, ...]:
+    return tuple(one for part, folder in folders.items() if folder is not None for one in origins_of(folder, part))
 
 
 def _may_be_shorter(name: str, lazy: LazyTensor, base: MLLMSource) -> bool:

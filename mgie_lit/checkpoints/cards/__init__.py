@@ -1,0 +1,1 @@
+"""Model cards: what an export says about itself in its ``README.md``."""
