@@ -15,6 +15,7 @@ from mgie_lit.cli.hydra_app import _first_of_each_sweep
 from mgie_lit.cli.main import COMMANDS
 from mgie_lit.cli.prepare import STEPS
 from mgie_lit.config.compose import load_config, make_loader
+from mgie_lit.config.targets import locate
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -33,6 +34,7 @@ INLINE = re.compile(r"`([^`]+)`")
 # `mgie` at the start of a line, or behind `VAR=value` and programs that start processes
 STARTERS = r"(?:[A-Z_]+=\S+ |(?:torchrun|srun|exec) (?:\S+ )*?(?=mgie |python |-m ))*(?:python )?"
 CALL = re.compile(rf"^{STARTERS}(?:-m mgie_lit\.cli\.main|mgie) (.+)$")
+OBJECT = re.compile(r"`((?:functional|models|editor|guides|sampling|prompts)(?:\.\w+)+)(?:\(\))?`")
 FILE = re.compile(r"(?<![\w/.-])((?:benchmarks|tests|conf|mgie_lit|docs|notebooks)/[\w/.-]*\.(?:py|yaml|md|sh))\b")
 HYDRA_FLAGS = {"-m", "--multirun", "--resolve"}
 PARSED = ("edit", "convert", "report", "demo")  # commands with options of their own
@@ -143,3 +145,11 @@ def test_other_things_that_pages_name_exist() -> None:
             wrong += [f"{path.name}: {name}" for name in files if not (ROOT / name).exists()]
     assert count >= 60
     assert wrong == []
+
+
+def test_functions_and_classes_that_pages_name_exist() -> None:
+    named = {name for path in PAGES for name in OBJECT.findall(path.read_text(encoding="utf-8"))}
+    assert len(named) >= 15
+    for name in named:
+        if not name.endswith(".py") and not name.startswith("sampling."):  # a file; keys of conf/eval.yaml
+            locate(f"mgie_lit.{name}")

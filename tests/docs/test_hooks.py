@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+from mkdocs.exceptions import PluginError
 from nbformat import v4
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,6 +131,9 @@ def test_formulas_become_mathml() -> None:
     assert "&#x0003C;" in drawn or "&lt;" in drawn
     block = mathematics.on_page_content('<div class="arithmatex">\\[\nx^2\n\\]</div>')
     assert 'display="block"' in block
+    assert mathematics.formula(r"\big\lVert x \big\rVert", is_block=False).count("&#x02016;") == 2
+    with pytest.raises(PluginError, match=r"expected LaTeX that latex2mathml knows, got \\big\\langle"):
+        mathematics.formula(r"\big\langle", is_block=False)
 
 
 def test_doctests_become_blocks() -> None:
