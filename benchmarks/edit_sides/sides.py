@@ -16,6 +16,7 @@ from train_step import INSTRUCTION, Case, Switched, made_up_example, make_case
 
 from mgie_lit.config.compose import compose_config
 from mgie_lit.functional.images import pil_to_unit, unit_to_pil
+from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 
@@ -155,10 +156,14 @@ def plain_text(edit: EditCase, on: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     return yardstick.condition(written)
 
 
-def our_text(edit: EditCase) -> tuple[Tensor, Tensor]:
-    """The same by our guide."""
+def our_text(
+    edit: EditCase, *, instruction: str = INSTRUCTION, memory: ImageMemory | None = None
+) -> tuple[Tensor, Tensor]:
+    """The same by our guide, with what it remembers of images."""
+    edit.guide.memory = memory
     with dictated(edit):
-        condition = edit.guide.condition([edit.image], [INSTRUCTION])
+        condition = edit.guide.condition([edit.image], [instruction])
+    edit.guide.memory = None
     return condition.text, condition.null
 
 

@@ -43,11 +43,11 @@ def render_page(result: dict[str, Any], command: str) -> str:
 
 
 def _setting(result: dict[str, Any]) -> str:
-    tokens, steps = result["tokens"], result["rows"][1]["name"].split(", ")[1]
+    tokens, steps = result["tokens"], result["steps"]
     return (
         f"size={result['size']}, {result['side']} px, a prompt of {tokens['prompt']} tokens and {tokens['written']} "
         f"written, {result['rounds']} round(s). The conditions of both sides agree to "
-        f"{result['condition_difference']:.0e} of the largest value, their images of {steps} to "
+        f"{result['condition_difference']:.0e} of the largest value, their images of {steps} steps to "
         f"{result['levels_apart']} of 255."
     )
 
@@ -59,10 +59,10 @@ def _rows(result: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["rows"]:
-        bound = "" if row["bound"] is None else f"{row['bound']:.2f}"
+        bound, goal = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("bound", "goal"))
         seconds = row["cpu_s"]
         lines.append(
-            f"| {row['name']} | {spread(row['ratio'])} | {spread(row['wall_ratio'])} | {bound} | {row['goal']:.2f} | "
+            f"| {row['name']} | {spread(row['ratio'])} | {spread(row['wall_ratio'])} | {bound} | {goal} | "
             f"{seconds['ours']:.2f}, {seconds['yardstick']:.2f} |"
         )
     note = (
@@ -81,7 +81,7 @@ def _switches(result: dict[str, Any]) -> str:
 
 
 def _parts(result: dict[str, Any]) -> str:
-    lines = [f"| part of the plain {result['rows'][1]['name']} | CPU seconds |", "| --- | --- |"]
+    lines = [f"| part of the plain whole edit of {result['steps']} steps | CPU seconds |", "| --- | --- |"]
     lines += [f"| {name} | {spent:.3f} |" for name, spent in result["parts_s"].items()]
     return "\n".join(lines)
 
