@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mgie_lit.faults import Faults
     from mgie_lit.models.scheduler import Scheduler
     from mgie_lit.sampling.edit import SamplingOptions
+    from mgie_lit.training.compute import Compute
     from mgie_lit.training.module import EditModule
 
 
@@ -181,9 +182,18 @@ def build_module(config: DictConfig, editor: Editor) -> EditModule:
         config=resolved(config),
         faults=build_faults(config),
         sources=start_sources(config),
+        compute=build_compute(config),
     )
     _check_new_rows(config, editor)
     return module
+
+
+def build_compute(config: DictConfig) -> Compute:
+    """Memory and speed of a step; a run from before there was a choice keeps everything as it is."""
+    from mgie_lit.training.compute import AS_IT_IS
+
+    compute: Compute = instantiate(config.compute) if "compute" in config else AS_IT_IS
+    return compute
 
 
 def _check_new_rows(config: DictConfig, editor: Editor) -> None:

@@ -20,6 +20,7 @@ FREE = (
     "trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.min_steps", "trainer.min_epochs",
     "trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.limit_val_batches",
     "trainer.log_every_n_steps", "trainer.enable_*", "trainer.accelerator", "trainer.strategy*", "trainer._target_",
+    "compute.checkpoint_*", "compute.frozen_in_bf16", "compute._target_",  # same results
     "size.start.*",  # frozen weights are compared by their hash
 )  # fmt: skip
 # How the examples of a step are shared; free as long as their number stays.

@@ -14,6 +14,7 @@ from mgie_lit.doctor.hardware import Device, machine_devices, training_devices
 from mgie_lit.doctor.memory import USABLE, MemoryEstimate, checkpoint_bytes, estimate_memory, tensor_bytes
 from mgie_lit.doctor.parts import PartCount, count_parameters
 from mgie_lit.doctor.precision import Precision, parse_precision
+from mgie_lit.models.lowering import lower_frozen
 from mgie_lit.prompts import EditPrompt
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def diagnose(
     environment = look_at_environment(Path(config["paths"]["root"]), config["logger"].get("wandb"))
     parts = count_parameters(module.editor)
     checkpoint = checkpoint_bytes(module.editor, setup.precision, loaded_parts)
+    if module.compute.lowers(setup.precision.name):
+        lower_frozen(module.editor, _reloadable(module, loaded_parts))
     held = tensor_bytes(module.editor, setup.precision)
     run = dry_run(module.editor, module.objective, setup.shape, setup.precision, is_cuda=setup.is_cuda)
     memory = estimate_memory(*held, run, num_processes=setup.num_processes, is_cuda=setup.is_cuda)
@@ -140,6 +143,12 @@ def binary(num_bytes: float) -> str:
     """
     value, unit = (num_bytes / 2**30, "GiB") if num_bytes >= 2**30 else (num_bytes / 2**20, "MiB")
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def _reloadable(module: EditModule, loaded_parts: tuple[str, ...]) -> list[str]:
+    """Frozen parameters of parts whose weights come from files."""
+    names = [name for name, parameter in module.editor.named_parameters() if not parameter.requires_grad]
+    return [name for name in names if any(name.startswith(f"{part}.") for part in loaded_parts)]
 
 
 def _file_problem(need: Requirement) -> str:

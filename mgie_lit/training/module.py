@@ -19,6 +19,7 @@ from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.freezing import frozen_roots, set_trainable
+from mgie_lit.training.compute import AS_IT_IS, Compute
 from mgie_lit.training.draws import draw, to_device
 from mgie_lit.training.labels import share_label_mean
 from mgie_lit.training.progress import recount_batches
@@ -43,6 +44,7 @@ class EditModule(lightning.LightningModule):
         faults: Which faults of the released code are kept.
         sources: Name prefix of a part, e.g. ``guide.mllm``, -> folder that its weights were loaded from; what of it is
             frozen is not stored in checkpoints, but its hash is.
+        compute: Memory and speed of a step.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class EditModule(lightning.LightningModule):
         config: Mapping[str, Any] | None = None,
         faults: Faults = NO_FAULTS,
         sources: Mapping[str, str] | None = None,
+        compute: Compute = AS_IT_IS,
     ) -> None:
         super().__init__()
         self.editor = editor
@@ -69,6 +72,8 @@ class EditModule(lightning.LightningModule):
         self.trainable_names = set_trainable(editor, trainable)
         self.frozen = frozen_parts(editor, sources or {}, stored=set(self.trainable_names))
         self.left_out = {name for part in self.frozen.values() for name in part.names}
+        self.compute = compute
+        compute.arrange(editor)
         # Told of every gradient; False = the optimizer must not use it.
         self.check_gradients: Callable[[EditModule, torch.optim.Optimizer, Tensor], bool] | None = None
         self.validation = ValidationLosses()
@@ -82,6 +87,11 @@ class EditModule(lightning.LightningModule):
         for root in frozen_roots(self.editor):
             root.eval()
         return self
+
+    def setup(self, stage: str) -> None:
+        """Bring the editor into the shape that trains fastest; hashes of the frozen weights have been taken."""
+        if stage == "fit":
+            self.compute.begin(self.editor, self.left_out, self.trainer.precision)
 
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -67,7 +68,9 @@ class EvaluateEdits(lightning.Callback):
         assert isinstance(pl_module, EditModule)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, EditDataModule)
-        scores, pictures = self._score(EditorSystem(pl_module.editor, self.options), datamodule)
+        lowers = pl_module.compute.lowers(trainer.precision) and pl_module.left_out
+        with trainer.precision_plugin.forward_context() if lowers else nullcontext():  # frozen parts can do no other
+            scores, pictures = self._score(EditorSystem(pl_module.editor, self.options), datamodule)
         means = scores.means() | {f"copy_{name}": value for name, value in scores.copy_means().items()}
         pl_module.log_dict({f"val/{name}": value for name, value in means.items() if value is not None})
         if pictures:

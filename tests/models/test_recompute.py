@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from mgie_lit.editor import Editor, Objective
+from mgie_lit.models.freezing import set_trainable
+from mgie_lit.models.recompute import RecomputedLlamaLayer, recompute_layers
+from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.training.compute import Compute
+
+SWITCHES = [{"checkpoint_language_model": True}, {"checkpoint_unet": True}]
+
+
+def step(editor: Editor) -> tuple[dict[str, Tensor], int]:
+    """Gradients, and bytes kept for the backward."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    batch = random_batch(editor)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = editor.losses(batch, random_draws(editor, batch), Objective()).loss
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad for name, p in editor.named_parameters() if p.grad is not None}, sum(kept.values())
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_equal_to_the_last_bit_and_less_is_kept_where_layers_are_frozen(switch: dict[str, bool]) -> None:
+    plain = tiny_editor("kl")
+    set_trainable(plain, ["*.embed_tokens.*", "guide.edit_head.*", "unet.*"])
+    plain.guide.mllm.eval()  # type: ignore[union-attr, operator]
+    other = copy.deepcopy(plain)
+    Compute(**switch).arrange(other)  # type: ignore[arg-type]
+    (before, kept_before), (after, kept_after) = step(plain), step(other)
+    assert before.keys() == after.keys()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert kept_after < 0.9 * kept_before
+
+
+def test_new_rows_fill_no_cache_twice() -> None:
+    plain = tiny_editor("kl")
+    set_trainable(plain, ["*.embed_tokens.*", "guide.edit_head.*", "unet.*"])
+    plain.guide.train_embeddings = "new_rows"  # type: ignore[assignment]
+    other = copy.deepcopy(plain)
+    recompute_layers(other)
+    before, after = step(plain)[0], step(other)[0]
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def test_names_stay_and_layers_are_found() -> None:
+    editor = tiny_editor("kl")
+    names = list(editor.state_dict())
+    recompute_layers(editor)
+    layers = editor.guide.mllm.language_model.model.layers  # type: ignore[union-attr]
+    assert {type(layer) for layer in layers} == {RecomputedLlamaLayer}  # type: ignore[union-attr]
+    assert list(editor.state_dict()) == names
