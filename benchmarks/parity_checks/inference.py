@@ -114,7 +114,7 @@ def _edit(
 
 def _say(conversation: Conversation, answer: list[int]) -> list[list[int]]:
     """Let a conversation go on with given words instead of those that would be written."""
-    ids = torch.tensor([answer[:-1]], device=conversation.states[0].device)
+    ids = torch.tensor([answer[:-1]], device=conversation.mllm.device)
     conversation.read(conversation.mllm.embed(ids))
     return [answer]
 

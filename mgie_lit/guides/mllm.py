@@ -201,9 +201,11 @@ class MLLMGuide(nn.Module):
             [prefixes[image] for image in images.of_row],
             num_shared,
             room=self.max_new_tokens + len(self.prompt.visual_ids),
+            keeps_states=self.faults.free_visual_tokens,
         )
         seen = None if vision_states is None else torch.stack([vision_states[image] for image in images.of_row])
-        conversation.read(self.mllm.embed(input_ids, vision_states=seen), is_real if _are_uneven(rests) else None)
+        embeddings = self.mllm.embed(input_ids, vision_states=seen)  # (B, S, D)
+        conversation.read(embeddings, is_real if _are_uneven(rests) else None, only_last=True)
         return conversation
 
     @torch.no_grad()
@@ -273,6 +275,7 @@ class MLLMGuide(nn.Module):
     def _beginnings(self, images: Images) -> tuple[list[Prefix], list[Tensor] | None]:
         """What is kept of the prompts' opening for each image, and the vision states that come after it, ``(N, E)``."""
         opening = self.prompt.opening_ids
+        has_states = self.faults.free_visual_tokens  # these may be read from anywhere
         is_in_opening = self.prompt.image_patch_id in opening
 
         def see(places: list[int]) -> Tensor:
@@ -281,11 +284,12 @@ class MLLMGuide(nn.Module):
 
         def read(places: list[int]) -> list[Prefix]:
             ids = torch.tensor(opening, device=self.mllm.device).expand(len(places), -1)
-            return self.mllm.prefix(self.mllm.embed(ids, vision_states=see(places) if is_in_opening else None))
+            embeddings = self.mllm.embed(ids, vision_states=see(places) if is_in_opening else None)
+            return self.mllm.prefix(embeddings, has_states=has_states)
 
         recall = self._recall()
         keys = images.keys if is_in_opening else [""]
-        prefixes = recall([("opening", key, *opening) for key in keys], read)
+        prefixes = recall([("opening", has_states, key, *opening) for key in keys], read)
         if is_in_opening:
             return prefixes, None
         vision_states = None if images.pixels is None else recall([("image", key) for key in images.keys], see)

@@ -30,10 +30,18 @@ class Conversation:
         num_shared: How many tokens of the prefixes hold for the rows, at least 1. The rest of the prompts is to be read
             next, padded on the left.
         room: For how many tokens there is room after the prompts.
+        keeps_states: Whether ``states_in_order`` will be asked for; the prefixes have states then, too.
     """
 
     def __init__(
-        self, mllm: MLLM, prompts: list[list[int]], prefixes: Sequence[Prefix], num_shared: int, *, room: int
+        self,
+        mllm: MLLM,
+        prompts: list[list[int]],
+        prefixes: Sequence[Prefix],
+        num_shared: int,
+        *,
+        room: int,
+        keeps_states: bool = False,
     ) -> None:
         self.mllm = mllm
         self.prompts = prompts
@@ -41,24 +49,31 @@ class Conversation:
         capacity = self.prompt_slots + room
         self.num_shared = num_shared
         self.cache = KeyValueCache.stack([one.cache for one in prefixes], length=num_shared, capacity=capacity)
-        self.states = [torch.stack([one.states[:num_shared] for one in prefixes])]  # of all slots, (B, S, D) each
-        device = self.states[0].device
+        self._states: list[Tensor] | None = None  # of all slots, (B, S, D) each
+        if keeps_states:
+            self._states = [torch.stack([one.states[:num_shared] for one in prefixes])]
+        device = mllm.device
         self._is_seen = torch.ones(len(prefixes), capacity, dtype=torch.bool, device=device)
         self._has_gaps = False  # whether some slot in use is not seen; known on the host
         self._next = torch.full((len(prefixes),), num_shared, device=device)  # each row's next position
 
     @torch.no_grad()
     def read(
-        self, embeddings: Float[Tensor, "B S D"], is_real: Bool[Tensor, "B S"] | None = None
-    ) -> Float[Tensor, "B S D"]:
+        self,
+        embeddings: Float[Tensor, "B S D"],
+        is_real: Bool[Tensor, "B S"] | None = None,
+        *,
+        only_last: bool = False,
+    ) -> Float[Tensor, "B N D"]:
         """Read what comes next.
 
         Args:
             embeddings: ``(B, S, D)``.
             is_real: ``(B, S)``, False at padding, which may stand anywhere; None = there is none.
+            only_last: Whether the last token's state alone is wanted, where not all are kept anyway.
 
         Returns:
-            States after the final norm, ``(B, S, D)``.
+            States after the final norm, ``(B, S, D)``, or ``(B, 1, D)``.
         """
         start, size = self.cache.length, embeddings.shape[1]
         if is_real is None:
@@ -70,8 +85,11 @@ class Conversation:
             self._next = self._next + counts[:, -1]
             self._is_seen[:, start : start + size] = is_real
             self._has_gaps = True
-        states = self.mllm.extend(embeddings, self.cache, positions, self._sees(size))
-        self.states.append(states)
+        num_states = 1 if only_last and self._states is None else None
+        states = self.mllm.extend(embeddings, self.cache, positions, self._sees(size), num_states)
+        self._last = states[:, -1]  # (B, D)
+        if self._states is not None:
+            self._states.append(states)
         return states
 
     @torch.no_grad()
@@ -105,9 +123,8 @@ class Conversation:
             ids[:, :known] = before
         stops, nevers = (torch.tensor(list(some), dtype=torch.long, device=device) for some in (stop_ids, never_ids))
         is_open = torch.ones(batch_size, dtype=torch.bool, device=device)
-        states = self.states[-1]
         for end in range(known, known + max_new_tokens):
-            scores = self.mllm.logits(states[:, -1]).float()  # (B, vocabulary)
+            scores = self.mllm.logits(self._last).float()  # (B, vocabulary)
             scores.index_fill_(1, nevers, -torch.inf)
             ban_repeats(scores, ids[:, :end], no_repeat_ngram)
             new = torch.where(is_open, scores.argmax(1), pad_id)  # (B,)
@@ -115,7 +132,7 @@ class Conversation:
             is_open &= ~torch.isin(new, stops)
             if end + 1 == ids.shape[1] or not is_open.any():
                 break
-            states = self.read(self.mllm.embed(new[:, None]))
+            self.read(self.mllm.embed(new[:, None]))
         return ids[:, known : end + 1]
 
     def take_back(self, kept: Sequence[int]) -> None:
@@ -130,13 +147,15 @@ class Conversation:
         self._next = self._next - forgotten.sum(1)
         self._is_seen[:, : self.cache.length] &= ~forgotten
         self._has_gaps = self._has_gaps or min(kept) != max(kept)
-        self.cache.length = self.prompt_slots + max(kept)
+        self.cache.crop(self.prompt_slots + max(kept))
         self._is_seen[:, self.cache.length :] = True
-        self.states = [torch.cat(self.states, dim=1)[:, : self.cache.length]]
+        if self._states is not None:
+            self._states = [torch.cat(self._states, dim=1)[:, : self.cache.length]]
 
     def states_in_order(self) -> Float[Tensor, "B S D"]:
         """States after the final norm of all that was read, ``(B, S, D)``; padding stands at the end."""
-        states = torch.cat(self.states, dim=1)
+        assert self._states is not None, "keeps_states is off"
+        states = torch.cat(self._states, dim=1)
         padding = torch.tensor([self.prompt_slots - len(prompt) for prompt in self.prompts], device=states.device)
         positions = torch.arange(states.shape[1], device=states.device)
         slots = positions + torch.where(positions < self.num_shared, 0, padding[:, None])  # (B, S)

@@ -25,8 +25,17 @@ class KeyValueCache:
 
     def __init__(self, num_layers: int, capacity: int) -> None:
         self.capacity = capacity
-        self.length = 0  # slots in use; moved on by who runs the layers, once all of them have stored theirs
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
+        self._lengths = [0] * num_layers  # they differ only while tokens are on their way through the layers
+
+    @property
+    def length(self) -> int:
+        """Slots in use."""
+        return self._lengths[-1]
+
+    def crop(self, length: int) -> None:
+        """Forget what stands after the first ``length`` slots."""
+        self._lengths = [min(length, used) for used in self._lengths]
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object) -> tuple[Tensor, Tensor]:
         """Store what a layer made of new tokens, and give all that it has.
@@ -42,9 +51,10 @@ class KeyValueCache:
         buffers = self._layers[layer_idx]
         if buffers is None:
             buffers = self._layers[layer_idx] = (_buffer(keys, self.capacity), _buffer(values, self.capacity))
-        end = self.length + keys.shape[2]
+        start = self._lengths[layer_idx]
+        end = self._lengths[layer_idx] = start + keys.shape[2]
         for buffer, new in zip(buffers, (keys, values), strict=True):
-            buffer[:, :, self.length : end] = new
+            buffer[:, :, start:end] = new
         return buffers[0][:, :, :end], buffers[1][:, :, :end]
 
     def row(self, index: int) -> KeyValueCache:
@@ -69,7 +79,6 @@ class KeyValueCache:
             parts = [cache._stored(layer) for cache in caches]
             keys, values = (torch.stack([part[kind][row, :, :length] for part in parts]) for kind in (0, 1))
             stacked.update(keys, values, layer)
-        stacked.length = length
         return stacked
 
     def _stored(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -83,7 +92,7 @@ class Prefix:
     """What a language model keeps of the beginning of a prompt."""
 
     cache: KeyValueCache  # one row
-    states: Tensor  # (P, D) after the final norm
+    states: Tensor  # (P, D) after the final norm; (0, D) where they were not asked for
 
 
 def _buffer(like: Tensor, capacity: int) -> Tensor:

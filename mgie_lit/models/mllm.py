@@ -11,6 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
 
 from mgie_lit.models.key_values import KeyValueCache, Prefix
 
@@ -174,8 +175,9 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         cache: KeyValueCache,
         positions: Int[Tensor, "B S"],
         sees: Bool[Tensor, "*B 1 S L"] | None = None,
-    ) -> Float[Tensor, "B S D"]:
-        """Hidden states after the final norm of tokens that follow those in a cache, ``(B, S, D)``.
+        num_states: int | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Hidden states after the final norm of tokens that follow those in a cache, ``(B, N, D)``.
 
         Args:
             embeddings: ``(B, S, D)``.
@@ -183,6 +185,8 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             positions: ``(B, S)``, counted from 0 in each row.
             sees: ``(B, 1, S, L)`` or ``(1, 1, S, L)``, which of the cache's slots, with the new ones, each token sees;
                 None = all up to its own, if the cache is empty or there is one new token.
+            num_states: 1 = the last state is wanted, 0 = none; of the other tokens the last layer only makes keys and
+                values. None = all are.
 
         Returns:
             The states; those of padding mean nothing.
@@ -195,16 +199,15 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
                     cache.length
                 )
             mask = embeddings.new_zeros(sees.shape).masked_fill_(~sees, torch.finfo(embeddings.dtype).min)
-        states = self._run_layers(embeddings, positions, mask, cache)
-        cache.length += embeddings.shape[1]
-        return states
+        return self._run_layers(embeddings, positions, mask, cache, num_states)
 
     @torch.no_grad()
-    def prefix(self, embeddings: Float[Tensor, "B P D"]) -> list[Prefix]:
+    def prefix(self, embeddings: Float[Tensor, "B P D"], *, has_states: bool = True) -> list[Prefix]:
         """What is kept of beginnings of prompts, one for each row.
 
         Args:
             embeddings: ``(B, P, D)``, without padding.
+            has_states: Whether the hidden states are wanted, too.
 
         Returns:
             Copies that stand alone.
@@ -212,7 +215,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         batch_size, length, _ = embeddings.shape
         cache = KeyValueCache(len(self.language_model.model.layers), length)
         positions = torch.arange(length, device=embeddings.device).expand(batch_size, -1)
-        states = self.extend(embeddings, cache, positions)
+        states = self.extend(embeddings, cache, positions, num_states=None if has_states else 0)
         return [Prefix(cache.row(index), states[index].clone()) for index in range(batch_size)]
 
     @property
@@ -225,12 +228,22 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         positions: Tensor,
         attention_mask: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        num_states: int | None = None,
     ) -> Tensor:
-        """All layers of the language model and the final norm, ``(B, S, D)``."""
+        """All layers of the language model and the final norm, ``(B, S, D)`` or the last ``num_states`` of it."""
         model = self.language_model.model
         rotation = model.rotary_emb(embeddings, position_ids=positions)
         hidden = embeddings
-        for layer in model.layers:
+        for index, layer in enumerate(model.layers, 1):
+            if index == len(model.layers) and num_states is not None:
+                assert cache is not None
+                unread = embeddings.shape[1] - num_states
+                _store_keys_and_values(layer.self_attn, layer.input_layernorm(hidden[:, :unread]), rotation, cache)
+                if not num_states:
+                    return hidden[:, unread:]
+                hidden, positions = hidden[:, unread:], positions[:, unread:]
+                rotation = (rotation[0][:, unread:], rotation[1][:, unread:])
+                attention_mask = None if attention_mask is None else attention_mask[..., unread:, :]
             hidden = layer(
                 hidden,
                 attention_mask=attention_mask,
@@ -285,6 +298,18 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Scores over the vocabulary for what follows each hidden state."""
         scores: Tensor = self.language_model.lm_head(hidden_states)
         return scores
+
+
+def _store_keys_and_values(
+    attention: LlamaAttention, hidden: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache
+) -> None:
+    """What LLaMA's attention stores of tokens whose own states nobody reads."""
+    keys, values = (
+        projection(hidden).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)  # (B, heads, S, d)
+        for projection in (attention.k_proj, attention.v_proj)
+    )
+    cos, sin = (part[:, : hidden.shape[1]] for part in rotation)
+    cache.update(apply_rotary_pos_emb(keys, keys, cos, sin)[1], values, attention.layer_idx)
 
 
 def _projector(vision_dim: int, hidden_dim: int, num_layers: int) -> nn.Module:

@@ -134,7 +134,12 @@ def tokens_read(guide: MLLMGuide, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     read: list[tuple[int, int]] = []
     seen: list[int] = []
     extend, vision_states = guide.mllm.extend, guide.mllm.vision_states
-    monkeypatch.setattr(guide.mllm, "extend", lambda x, *rest: (read.append(tuple(x.shape[:2])), extend(x, *rest))[1])
+
+    def extending(x: Tensor, *rest: object, **options: object) -> Tensor:
+        read.append(tuple(x.shape[:2]))
+        return extend(x, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(guide.mllm, "extend", extending)
     monkeypatch.setattr(guide.mllm, "vision_states", lambda x: (seen.append(len(x)), vision_states(x))[1])
     return read, seen
 

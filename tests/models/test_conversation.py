@@ -28,15 +28,15 @@ def mllm() -> Iterator[MLLM]:
         yield model.double()
 
 
-def begin(mllm: MLLM, prompts: list[list[int]], *, num_shared: int = 1, room: int = 20) -> Conversation:
-    """All rows have read their prompts, of which the first tokens come from one prefix."""
-    (prefix,) = mllm.prefix(mllm.embed(torch.tensor(prompts[:1])[:, : max(2, num_shared)]))
-    conversation = Conversation(mllm, prompts, [prefix] * len(prompts), num_shared, room=room)
-    rests = [prompt[num_shared:] for prompt in prompts]
+def begin(mllm: MLLM, prompts: list[list[int]], *, keeps_states: bool = False) -> Conversation:
+    """All rows have read their prompts, of which the first token comes from one prefix."""
+    (prefix,) = mllm.prefix(mllm.embed(torch.tensor(prompts[:1])[:, :2]), has_states=keeps_states)
+    conversation = Conversation(mllm, prompts, [prefix] * len(prompts), 1, room=20, keeps_states=keeps_states)
+    rests = [prompt[1:] for prompt in prompts]
     length = max(map(len, rests))
     ids = torch.tensor([[0] * (length - len(rest)) + rest for rest in rests])
     is_real = torch.tensor([[False] * (length - len(rest)) + [True] * len(rest) for rest in rests])
-    conversation.read(mllm.embed(ids), None if is_real.all() else is_real)
+    conversation.read(mllm.embed(ids), None if is_real.all() else is_real, only_last=True)
     return conversation
 
 
@@ -99,7 +99,7 @@ def test_rows_of_unequal_prompts_are_written_as_if_alone(
 ) -> None:
     mllm.language_model.set_attn_implementation(attention)
     request.addfinalizer(lambda: mllm.language_model.set_attn_implementation("sdpa"))  # type: ignore[func-returns-value]
-    conversation = begin(mllm, PROMPTS)
+    conversation = begin(mllm, PROMPTS, keeps_states=True)
     together = write(conversation, 8)
     states = conversation.states_in_order()
     for row, prompt in enumerate(PROMPTS):
@@ -125,7 +125,7 @@ def test_writing_ends_with_the_last_row(mllm: MLLM) -> None:
 
 def test_what_follows_sees_neither_padding_nor_what_came_after_the_end(mllm: MLLM) -> None:
     """Rows of 0, 2 and 8 kept words: the next words get the states that they have alone, at their own positions."""
-    conversation = begin(mllm, PROMPTS)
+    conversation = begin(mllm, PROMPTS, keeps_states=True)
     written = write(conversation, 9)
     kept = [0, 2, 8]
     conversation.take_back(kept)
@@ -164,6 +164,23 @@ def test_prefixes_of_rows_are_their_own(mllm: MLLM) -> None:
     states = conversation.read(mllm.embed(torch.tensor([[20, 30]] * 3)))
     for row, prompt in enumerate(prompts):
         torch.testing.assert_close(states[row], states_alone(mllm, prompt)[-2:])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_states_that_are_not_wanted_are_not_computed_and_nothing_else_changes(
+    mllm: MLLM, attention: str, request: pytest.FixtureRequest
+) -> None:
+    mllm.language_model.set_attn_implementation(attention)
+    request.addfinalizer(lambda: mllm.language_model.set_attn_implementation("sdpa"))  # type: ignore[func-returns-value]
+    sizes: list[int] = []
+    mlp = mllm.language_model.model.layers[-1].mlp
+    handle = mlp.register_forward_hook(lambda module, args, out: sizes.append(args[0].shape[1]))
+    lean, whole = (begin(mllm, PROMPTS[1:], keeps_states=keeps) for keeps in (False, True))
+    handle.remove()
+    assert sizes == [1, 2, 6], "one state of the rest, none of the prefix; all of both"
+    torch.testing.assert_close(lean._last, whole._last)
+    tail = mllm.embed(torch.tensor([[7, 11], [3, 2]]))
+    torch.testing.assert_close(lean.read(tail), whole.read(tail))
 
 
 def test_only_the_last_position_is_scored(mllm: MLLM) -> None:

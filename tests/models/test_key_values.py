@@ -17,7 +17,6 @@ def filled(batch: int, *, capacity: int = 9, seed: int = 0) -> tuple[KeyValueCac
         ]
         for layer, (keys, values) in enumerate(step):
             cache.update(keys, values, layer)
-        cache.length += size
         given.append(step)
     whole = [tuple(torch.cat([step[layer][kind] for step in given], dim=2) for kind in (0, 1)) for layer in range(2)]
     return cache, whole  # type: ignore[return-value]
@@ -41,14 +40,13 @@ def test_buffers_do_not_grow() -> None:
     places = set()
     for _ in range(6):
         keys, values = cache.update(torch.ones(1, 2, 1, 3), torch.ones(1, 2, 1, 3), 0)
-        cache.length += 1
         places.add((keys.data_ptr(), values.data_ptr()))
     assert len(places) == 1
 
 
 def test_a_shorter_length_forgets_the_end() -> None:
     cache, whole = filled(1)
-    cache.length = 4
+    cache.crop(4)
     new = torch.full((1, 4, 1, 5), 8.0), torch.full((1, 4, 1, 7), 9.0)
     keys, values = cache.update(*new, 1)
     assert torch.equal(keys, torch.cat([whole[1][0][:, :, :4], new[0]], dim=2))
