@@ -47,6 +47,8 @@ class Parts:
     undo: gr.Button
     history: gr.Gallery
     grid: gr.Gallery
+    compare_stop: gr.Button
+    compare_status: gr.HTML
     examples: gr.Gallery
 
     def all(self) -> list[Any]:
@@ -123,11 +125,11 @@ class Actions:
             job = self.studio.edit(requests)
             yield {parts.grid: gr.Gallery([], columns=len(numbers))}
             async for progress in self._run(session, job):
-                yield {**_busy(parts), parts.status: show_progress(progress), parts.grid: _grid(job.parts)}
+                yield {**_busy(parts), parts.compare_status: show_progress(progress), parts.grid: _grid(job.parts)}
             edits = job.result()
-            yield {parts.grid: _grid(edits), parts.status: show_text(f"{len(edits)} edits.")}
+            yield {parts.grid: _grid(edits), parts.compare_status: show_text(f"{len(edits)} edits.")}
         except Exception as error:
-            yield {parts.status: show_error(error)}
+            yield {parts.compare_status: show_error(error)}
         yield _idle(parts, session)
 
     async def pick(self, session: EditSession, model: str, preset: Preset) -> AsyncIterator[Updates]:
@@ -146,6 +148,14 @@ class Actions:
             }
         except Exception as error:
             yield {parts.status: show_error(error)}
+
+    def look(self, picture: object) -> Updates:
+        """A picture came: say its size, or what is wrong with it."""
+        try:
+            image = self.studio.files.open(self._source(picture))
+        except Exception as error:
+            return {self.parts.status: show_error(error)}
+        return {self.parts.status: show_text(f"{image.width} x {image.height} pixels")}
 
     def again(self, session: EditSession) -> Updates:
         """The edit that is looked at becomes the picture to edit."""
@@ -270,6 +280,7 @@ def _busy(parts: Parts) -> Updates:
         parts.edit: gr.Button(interactive=False),
         parts.compare: gr.Button(interactive=False),
         parts.stop: gr.Button(interactive=True),
+        parts.compare_stop: gr.Button(interactive=True),
     }
 
 
@@ -278,6 +289,7 @@ def _idle(parts: Parts, session: EditSession) -> Updates:
         parts.edit: gr.Button(interactive=True),
         parts.compare: gr.Button(interactive=True),
         parts.stop: gr.Button(interactive=False),
+        parts.compare_stop: gr.Button(interactive=False),
         parts.again: gr.Button(interactive=session.current is not None),
         parts.undo: gr.Button(interactive=bool(session.edits)),
     }

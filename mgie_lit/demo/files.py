@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mgie_lit.data.image_files import open_image
+from mgie_lit.demo.limits import MEGABYTE
 from mgie_lit.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Files:
             )
         if (size := path.stat().st_size) > self.limits.bytes:
             raise DataError(
-                f"{path.name}: expected a file of at most {self.limits.megabytes} MB, got {size / 1e6:.1f} MB; make it "
-                "smaller"
+                f"{path.name}: expected a file of at most {self.limits.megabytes} MB, got "
+                f"{size / MEGABYTE:.1f} MB; make it smaller"
             )
 
     def save(self, image: Image.Image) -> Path:

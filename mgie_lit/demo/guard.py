@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -32,16 +33,18 @@ _HEADERS = (
 class Guard:
     """ASGI middleware around Gradio.
 
-    Gradio fetches a URL for whoever names one as a file; here only what was uploaded is a file. How large an upload may
+    Gradio fetches a URL for whoever names one as a file; here only what was uploaded is one. How large an upload may
     be is Gradio's to check, but it says so in bytes: the message is made readable.
 
     Args:
         app: What is guarded.
+        folder: Resolved; where uploads are.
         megabytes: Largest upload, for the message.
     """
 
-    def __init__(self, app: App, megabytes: int) -> None:
+    def __init__(self, app: App, folder: Path, megabytes: int) -> None:
         self.app = app
+        self.folder = folder
         self.megabytes = megabytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,8 +90,10 @@ class Guard:
                 return
             if not message.get("more_body"):
                 break
-        if names_a_url(body):
-            await _answer(send, 403, "Expected a picture that was uploaded here, got a URL; upload it first.")
+        if names_a_foreign_file(body, self.folder):
+            await _answer(
+                send, 403, "Expected a picture that was uploaded here, got another file or URL; upload it first"
+            )
             return
         is_read = False
 
@@ -102,23 +107,31 @@ class Guard:
         await self.app(scope, replay, send)
 
 
-def names_a_url(body: bytes) -> bool:
-    """Whether a JSON message names a file by a URL.
+def names_a_foreign_file(body: bytes, folder: Path) -> bool:
+    """Whether a JSON message names a file outside of a folder.
 
-    >>> names_a_url(b'{"data": [{"path": "https://example.org/a.png"}]}')
+    >>> names_a_foreign_file(b'{"data": [{"path": "https://example.org/a.png"}]}', Path("/tmp"))
     True
 
     Args:
         body: Of a request; what is no JSON names nothing.
+        folder: Resolved.
 
     Returns:
-        True where a ``path`` is no plain path.
+        True where a ``path`` is a URL, or lies elsewhere.
     """
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    return any("://" in path or path.startswith(("data:", "//")) for path in _paths(content))
+    return not all(_lies_in(folder, path) for path in _paths(content))
+
+
+def _lies_in(folder: Path, path: str) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(folder)
+    except (OSError, ValueError):  # names that no file can have
+        return False
 
 
 def _paths(content: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
@@ -128,7 +141,7 @@ def _paths(content: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
         if isinstance(value, dict):
             pending += value.values()
             if isinstance(path := value.get("path"), str):
-                yield path.strip()
+                yield path
         elif isinstance(value, list):
             pending += value
 

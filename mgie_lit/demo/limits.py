@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from mgie_lit.errors import ConfigError
 
-MEGA = 1_000_000
+MEGABYTE, MEGAPIXEL = 2**20, 10**6  # as browsers and cameras count
 
 
 @dataclass(frozen=True)  # no slots: the class holds the defaults
@@ -39,9 +39,9 @@ class Limits:
     @property
     def bytes(self) -> int:
         """Largest upload in bytes."""
-        return self.megabytes * MEGA
+        return self.megabytes * MEGABYTE
 
     @property
     def pixels(self) -> int:
         """Largest picture, width times height."""
-        return self.megapixels * MEGA
+        return self.megapixels * MEGAPIXEL

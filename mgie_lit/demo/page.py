@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mgie_lit.demo.studio import Defaults, Studio
 
 TITLE = "Edit pictures by instruction"
-_STRIP_COLUMNS = 6
+_HALF, _WHOLE = 4, 6  # small pictures in a row, across half the page and all of it
 
 
 def build_page(studio: Studio) -> gr.Blocks:
@@ -43,7 +43,7 @@ def build_page(studio: Studio) -> gr.Blocks:
                 right, seeds, is_own = _outputs(studio)
         examples = example_edits(studio.files.folder / "examples")
         gallery = _strip(
-            "Examples: choose one to start with", "examples", [(str(path), words) for path, words in examples]
+            "Examples: choose one to start with", "examples", _WHOLE, [(str(path), words) for path, words in examples]
         )
         parts = Parts(**left, **right, examples=gallery)
         actions = Actions(studio, parts, examples)
@@ -78,12 +78,12 @@ def _inputs(studio: Studio, own: Defaults) -> tuple[dict[str, Any], dict[str, An
     with gr.Row():
         parts["edit"] = gr.Button("Edit", variant="primary", elem_id="edit", scale=3, min_width=120)
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop", scale=1, min_width=90)
-    parts["status"] = gr.HTML("", elem_id="status")
+    parts["status"] = gr.HTML("", elem_id="status", elem_classes="mgie-line")
     parts["model"] = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
     extra: dict[str, Any] = {}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         extra["preset"] = gr.Radio(list(PRESETS), value=PRESETS[0], label="Preset", elem_id="preset")
-        parts["steps"] = gr.Slider(1, limits.steps, value=own.steps, step=1, label="Steps")
+        parts["steps"] = gr.Slider(1, limits.steps, value=own.steps, step=1, label="Steps", elem_id="steps")
         parts["guidance_scale"] = gr.Slider(
             0, LARGEST_SCALE, value=own.guidance_scale, step=0.1, label="Guidance by the instruction", info="1 = off"
         )
@@ -112,15 +112,20 @@ def _outputs(studio: Studio) -> tuple[dict[str, Any], gr.Textbox, gr.Checkbox]:
             with gr.Row():
                 parts["again"] = gr.Button("Edit this result", interactive=False, elem_id="again", min_width=140)
                 parts["undo"] = gr.Button("Undo", interactive=False, elem_id="undo", min_width=140)
-            parts["history"] = _strip("History: choose one to look at it", "history")
+            parts["history"] = _strip("History: choose one to look at it", "history", _HALF)
         with gr.Tab("Compare", id="compare-tab"):
             gr.Markdown("The picture and the instruction of this page, with several models or seeds.")
             parts["systems"] = gr.Dropdown(names, value=[names[0]], multiselect=True, label="Models", elem_id="systems")
             seeds = gr.Textbox("0, 1, 2, 3", label="Seeds", info="numbers with commas between", elem_id="seeds")
             is_own = gr.Checkbox(True, label="Each model with its own steps and guidance")
-            parts["compare"] = gr.Button("Compare", variant="primary", elem_id="compare")
+            with gr.Row():
+                parts["compare"] = gr.Button("Compare", variant="primary", elem_id="compare", scale=3, min_width=120)
+                parts["compare_stop"] = gr.Button(
+                    "Stop", interactive=False, elem_id="compare-stop", scale=1, min_width=90
+                )
+            parts["compare_status"] = gr.HTML("", elem_id="compare-status", elem_classes="mgie-line")
             parts["grid"] = gr.Gallery(
-                label="A row for each model, a column for each seed",
+                label="Edits by model and seed",
                 columns=4,
                 object_fit="contain",
                 height="auto",
@@ -131,12 +136,12 @@ def _outputs(studio: Studio) -> tuple[dict[str, Any], gr.Textbox, gr.Checkbox]:
     return parts, seeds, is_own
 
 
-def _strip(label: str, name: str, items: list[tuple[str, str]] | None = None) -> gr.Gallery:
+def _strip(label: str, name: str, columns: int, items: list[tuple[str, str]] | None = None) -> gr.Gallery:
     """Small pictures to choose from; each is a button, so that the keyboard reaches it."""
     return gr.Gallery(
         items,
         label=label,
-        columns=_STRIP_COLUMNS,
+        columns=columns,
         height="auto",
         object_fit="contain",
         allow_preview=False,
@@ -161,7 +166,8 @@ def _connect(page: gr.Blocks, actions: Actions, parts: Parts, session: gr.State,
     parts.compare.click(actions.compare, compared, trigger_mode="once", **raw)
     picked = [session, parts.model, extra["preset"]]
     gr.on([parts.model.input, extra["preset"].input], actions.pick, picked, trigger_mode="always_last", **raw)
-    parts.stop.click(actions.stop, session, None, queue=False, **quiet)
+    parts.picture.upload(actions.look, parts.picture, parts.all(), preprocess=False, queue=False, **quiet)
+    gr.on([parts.stop.click, parts.compare_stop.click], actions.stop, session, None, queue=False, **quiet)
     parts.again.click(actions.again, session, parts.all(), queue=False, **quiet)
     parts.undo.click(actions.undo, session, parts.all(), queue=False, **quiet)
     parts.history.select(actions.show, session, parts.all(), queue=False, **quiet)

@@ -65,9 +65,9 @@ class Server:
 
         from mgie_lit.demo.guard import Guard
         from mgie_lit.demo.page import build_page
-        from mgie_lit.demo.theme import CSS_PATH, page_theme
+        from mgie_lit.demo.theme import CSS_PATH, SCRIPT_PATH, page_theme
 
-        layers = [Middleware(Guard, megabytes=studio.limits.megabytes)]
+        layers = [Middleware(Guard, folder=studio.files.folder, megabytes=studio.limits.megabytes)]
         if host in _LOCAL_HOSTS:  # else a foreign site could point its own name here
             layers.insert(0, Middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_HOSTS))
         self.page = build_page(studio)
@@ -89,6 +89,7 @@ class Server:
             state_session_capacity=_MAX_SESSIONS,
             theme=page_theme(),
             css_paths=CSS_PATH,
+            head=f"<script>{SCRIPT_PATH.read_text(encoding='utf-8')}</script>",
             app_kwargs={"middleware": layers},
         )
         self.url = str(url)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-CSS_PATH = Path(__file__).with_name("page.css")
+CSS_PATH, SCRIPT_PATH = Path(__file__).with_name("page.css"), Path(__file__).with_name("page.js")
 _SANS = ("ui-sans-serif", "system-ui", "sans-serif")
 _MONO = ("ui-monospace", "Consolas", "monospace")
 

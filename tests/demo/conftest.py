@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +37,19 @@ class FakeModel:
         self.gate.set()
         self.calls: list[dict[str, Any]] = []
         self.steps_done = 0
+        self.pause = 0.0  # seconds of a step
+        self.limit: int | None = None  # steps in all, after which the gate closes by itself
 
     def __call__(self, image: Image.Image, instruction: str, **settings: Any) -> SimpleNamespace:  # noqa: ANN401
         self.calls.append({"instruction": instruction, **settings})
         self.layer(torch.zeros(1))  # the language model
         steps = settings["num_inference_steps"] or 3
         for step in range(steps):
+            if self.steps_done == self.limit:
+                self.gate.clear()
             assert self.gate.wait(10)
             self.layer(torch.zeros(1))
+            time.sleep(self.pause)
             self.steps_done += 1
             settings["on_step"](step + 1, steps)
         return SimpleNamespace(
@@ -84,16 +90,17 @@ def picture(studio: Studio) -> Path:
 
 
 @pytest.fixture
-def server(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(studio: Studio, free_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """The page on a free port of this machine."""
     pytest.importorskip("gradio")
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, "")  # so that it is as before at the end
-    server = Server(studio, host="127.0.0.1", port=free_port())
+    server = Server(studio, host="127.0.0.1", port=free_port)
     yield server
     server.close()
 
 
+@pytest.fixture
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

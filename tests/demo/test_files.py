@@ -45,7 +45,7 @@ def test_too_large(make_studio: Callable[..., Studio]) -> None:
     with pytest.raises(DataError, match=r"^edited\.png: expected at most 1000000 pixels, got 1001 x 1000"):
         files.open(files.save(Image.new("RGB", (1001, 1000))))
     path = files.folder / "big.png"
-    path.write_bytes(b"x" * 1_500_000)
+    path.write_bytes(b"x" * (3 * 2**19))
     with pytest.raises(DataError, match=r"big\.png: expected a file of at most 1 MB, got 1\.5 MB"):
         files.open(path)
 
@@ -70,4 +70,4 @@ def test_old_pictures_are_swept_but_not_those_of_the_page(studio: Studio) -> Non
 def test_limits_name_their_options() -> None:
     with pytest.raises(ConfigError, match="--max-steps: expected an integer >= 1, got 0\n--max-queue: expected"):
         Limits(steps=0, queue=-1)
-    assert Files(Limits()).limits.bytes == 20_000_000
+    assert Files(Limits()).limits.bytes == 20 * 2**20

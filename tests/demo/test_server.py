@@ -37,7 +37,11 @@ def connect(server: Server, tmp_path: Path) -> Any:  # noqa: ANN401
 
 
 def post_edit(server: Server, image: dict[str, Any]) -> Any:  # noqa: ANN401
-    return httpx.post(f"{server.url}gradio_api/call/edit", json={"data": [image, "go"]})
+    return httpx.post(f"{server.url}gradio_api/call/v2/edit", json={"image": image, "instruction": "go"})
+
+
+def answer_of(server: Server, response: Any) -> str:  # noqa: ANN401
+    return httpx.get(f"{server.url}gradio_api/call/v2/edit/{response.json()['event_id']}").text
 
 
 class TestServer:
@@ -123,15 +127,30 @@ class TestServer:
                 ):
                     response = http.get(f"{route}{name}")
                     assert response.status_code in {403, 404, 405}, (route, name, response.text[:200])
-        for path in ("/etc/passwd", str(tmp_path / "secret.txt")):
+        for path in (
+            "/etc/passwd",
+            str(tmp_path / "secret.txt"),
+            "pyproject.toml",
+            f"{server.url}config",
+            "data:,x",
+            "",
+        ):
             for extra in ({}, {"meta": {"_type": "gradio.FileData"}}):
-                call = post_edit(server, {"path": path, **extra}).json()["event_id"]
-                answer = httpx.get(f"{server.url}gradio_api/call/edit/{call}").text
-                assert "event: error" in answer
-        assert (
-            post_edit(server, {"path": f"{server.url}config", "meta": {"_type": "gradio.FileData"}}).status_code == 403
-        )
-        assert "upload it first" in post_edit(server, {"path": "http://127.0.0.1/a.png"}).json()["detail"]
+                response = post_edit(server, {"path": path, **extra})
+                assert response.status_code == 403, path
+                assert response.json()["detail"].startswith("Expected a picture that was uploaded here")
+
+    def test_plain_http(self, server: Server) -> None:
+        """As docs/demo.md shows it with curl."""
+        picture = io.BytesIO()
+        random_image(20, 12, seed=0).save(picture, "PNG")
+        files = {"files": ("a.png", picture.getvalue())}
+        (path,) = httpx.post(f"{server.url}gradio_api/upload", files=files).json()
+        answer = answer_of(server, post_edit(server, {"path": path}))
+        assert answer.startswith("event: complete")
+        edited, words = json.loads(answer.partition("data: ")[2])
+        assert words == "first read go"
+        assert Image.open(io.BytesIO(httpx.get(edited["url"]).content)).size == (20, 12)
 
     def test_limits_of_the_web_server(self, server: Server, studio: Studio) -> None:
         with httpx.Client(base_url=server.url) as http:
