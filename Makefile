@@ -5,6 +5,7 @@ PYTHON ?= python3
 JOBS   ?= 2
 SHORT  ?=
 GOLDEN ?=
+RESOLUTION ?= lowest highest
 
 BIN    := $(abspath $(VENV))/bin
 STAMP  := $(VENV)/.stamp
@@ -13,7 +14,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart smoke format check test test-all test-faults docs bench bench-all
+.PHONY: help setup quickstart smoke format check test test-all test-faults test-compat docs licences bench bench-all
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,12 @@ test-faults: setup  ## Trainings killed and resumed dozens of times; full disks,
 docs: setup  ## The documentation site, into site/; runs the notebooks for it, but not with SHORT=1
 	@EXECUTE_NOTEBOOKS=$(if $(SHORT),,1) OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
+
+test-compat: setup  ## The lowest and the newest versions of dependencies; RESOLUTION=lowest or highest for one of them
+	@set -e; for one in $(RESOLUTION); do UV=$(BIN)/uv PYTHON=$(BIN)/python JOBS=$(JOBS) bash tests/compat/run.sh $$one; done
+
+licences: setup  ## The licences of all dependencies, as a page of the site has them
+	@$(BIN)/python docs/hooks/licences.py
 
 # Benchmarks that compare with a recording need one (GOLDEN=DIR); what `bench` gives the others makes them short.
 WITH_RECORDING := parity reference_step

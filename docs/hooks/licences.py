@@ -1,20 +1,42 @@
 """Licences of all packages that `mgie_lit` and its extras bring along, as their own metadata name them.
 
-``python docs/hooks/licences.py`` prints the page.
+``make licences`` prints the page.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 PROJECT = "mgie-lit"
 CORE = "always"
+_HEAD = "| package | version | licence | needed by |\n| --- | --- | --- | --- |"
 _OSI = "License :: OSI Approved"
 _LONGEST = 60  # characters; a longer field is the text of a licence and not its name
+_COPYLEFT = re.compile(r"\b(?:[AL]?GPL|MPL|EUPL|EPL|CDDL|OSL|SSPL|GNU|Mozilla|Eclipse)(?!\w*[a-z]{3})")
+_COPYLEFT_NOTE = """
+## Copyleft
+
+These ask something of who changes them or hands them on. MPL-2.0 asks for the source of changed files *of the
+package*; it says nothing of programs that use it. Of several licences that a package names, some hold for single
+files, others can be chosen from: its own files say which. None of them is copied into `mgie_lit`, which only
+imports them.
+"""
+_BUNDLED_NOTE = """
+## What the metadata do not say
+
+Wheels can hold compiled libraries of others under their own licences, which lie beside the package's files
+(OpenBLAS and GCC's runtime in those of NumPy and SciPy, image libraries in Pillow's). PyPI's PyTorch for Linux
+brings NVIDIA's CUDA libraries (`nvidia-*`) under NVIDIA's terms, which are not free software's; PyTorch's CPU
+wheels have none.
+"""
+_PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def page() -> str:
@@ -24,22 +46,28 @@ def page() -> str:
         A row a package that is installed here, and a list of those that are not.
     """
     reasons = needed()
-    rows, absent = [], []
+    rows, absent, copyleft = [], [], []
     for name in sorted(reasons):
         try:
             package = distribution(name)
         except PackageNotFoundError:
             absent.append(name)
             continue
-        rows.append(f"| {package.name} | {package.version} | {licence(package)} | {', '.join(sorted(reasons[name]))} |")
+        row = f"| {package.name} | {package.version} | {licence(package)} | {', '.join(sorted(reasons[name]))} |"
+        rows.append(row)
+        if is_copyleft(licence(package)):
+            copyleft.append(row)
     parts = [
         "# Licences\n",
         "Of every package that an installation brings along, directly or not, as the packages' own metadata name them "
         "where this page was built. *Needed by* is `always`, or the extras that bring it. `mgie_lit` itself is "
         "under Apache-2.0; weights and data have terms of their own ([models](../models.md#what-there-is), "
         "[data sets](../datasets.md)).\n",
-        "| package | version | licence | needed by |\n| --- | --- | --- | --- |",
+        _HEAD,
         *rows,
+        _COPYLEFT_NOTE,
+        *([_HEAD, *copyleft] if copyleft else ["None."]),
+        _BUNDLED_NOTE,
     ]
     if absent:
         parts.append(f"\nNot installed where this page was built: {', '.join(absent)}.")
@@ -52,9 +80,8 @@ def needed() -> dict[str, set[str]]:
     Returns:
         For each, in normal spelling, why: `CORE`, or names of extras.
     """
-    extras = [str(extra) for extra in distribution(PROJECT).metadata.get_all("Provides-Extra") or []]
     reasons: dict[str, set[str]] = {}
-    for extra in ["", *extras]:
+    for extra in ["", *_project()["optional-dependencies"]]:
         seen: set[tuple[str, str]] = set()
         _follow(PROJECT, extra, seen)
         for name, _ in seen - {(PROJECT, extra)}:
@@ -76,12 +103,29 @@ def licence(package: Distribution) -> str:
     return first if first and len(first) <= _LONGEST else "see its files"
 
 
+def is_copyleft(name: str) -> bool:
+    """Whether a licence, or one of several, is of a kind that asks for the source of what is changed."""
+    return _COPYLEFT.search(name) is not None
+
+
+def _project() -> dict[str, Any]:
+    """The project itself: the checkout's file knows its requirements, the metadata of an older installation may not."""
+    project: dict[str, Any] = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def _own_requirements() -> list[str]:
+    project = _project()
+    extras = project["optional-dependencies"].items()
+    return project["dependencies"] + [f'{one}; extra == "{extra}"' for extra, needs in extras for one in needs]
+
+
 def _follow(name: str, extra: str, seen: set[tuple[str, str]]) -> None:
     if (name, extra) in seen:
         return
     seen.add((name, extra))
     try:
-        requires = distribution(name).requires or []
+        requires = _own_requirements() if name == PROJECT else distribution(name).requires or []
     except PackageNotFoundError:
         return
     environment = {**default_environment(), "extra": extra}
