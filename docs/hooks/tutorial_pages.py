@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ import nbformat
 from mkdocs.structure.files import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
@@ -30,7 +31,7 @@ NOTEBOOKS = ROOT / "notebooks"
 EXECUTE = "EXECUTE_NOTEBOOKS"
 CELL_TIMEOUT = 600  # seconds
 _SHELL = re.compile(r"%%(?:bash|sh)[^\n]*\n")
-_TERMINAL = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?!\n)")  # colours, and what a progress bar has written over
+_TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\n]*\r(?!\n)")  # colours, and what a progress bar has written over
 _FOLDER = re.compile(r"/\S*/mgie-docs-\w+")  # of the run, which says nothing to a reader
 _STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
 
@@ -96,18 +97,31 @@ def page_of(notebook: NotebookNode, stem: str, pictures: dict[str, bytes]) -> st
 
 
 def _shown(outputs: Sequence[NotebookNode], stem: str, pictures: dict[str, bytes]) -> Iterator[str]:
-    for output in outputs:
-        data = output.get("data", {})
-        if "image/png" in data:
-            name = f"{stem}-{len(pictures) + 1}.png"
-            pictures[name] = base64.b64decode(data["image/png"])
-            yield f"![Output of the cell above]({name})"
-        elif "text/html" in data:  # without blank lines, at which Markdown would take over again
-            lines = (line for line in _STYLE.sub("", data["text/html"]).splitlines() if line.strip())
-            yield '<div class="output">\n' + "\n".join(lines) + "\n</div>"
-        elif "text/markdown" in data:
-            yield data["text/markdown"]
-        elif output.get("name") != "stderr":
-            text = _FOLDER.sub("", _TERMINAL.sub("", output.get("text", data.get("text/plain", "")))).strip("\n")
-            if text:
-                yield f'<pre class="output">{html.escape(text)}</pre>'.replace("\n\n", "\n&#8203;\n")
+    for name, same in groupby(outputs, lambda output: output.get("name")):  # a program's output comes in pieces
+        if name == "stderr":
+            continue
+        if name is not None:
+            yield from _printed("".join(output.text for output in same))
+            continue
+        for output in same:
+            yield from _displayed(output.get("data", {}), stem, pictures)
+
+
+def _displayed(data: Mapping[str, str], stem: str, pictures: dict[str, bytes]) -> Iterator[str]:
+    if "image/png" in data:
+        name = f"{stem}-{len(pictures) + 1}.png"
+        pictures[name] = base64.b64decode(data["image/png"])
+        yield f"![Output of the cell above]({name})"
+    elif "text/html" in data:  # without blank lines, at which Markdown would take over again
+        lines = (line for line in _STYLE.sub("", data["text/html"]).splitlines() if line.strip())
+        yield '<div class="output">\n' + "\n".join(lines) + "\n</div>"
+    elif "text/markdown" in data:
+        yield data["text/markdown"]
+    else:
+        yield from _printed(data.get("text/plain", ""))
+
+
+def _printed(text: str) -> Iterator[str]:
+    text = _FOLDER.sub("", _TERMINAL.sub("", text)).strip("\n")
+    if text:
+        yield f'<pre class="output">{html.escape(text)}</pre>'.replace("\n\n", "\n&#8203;\n")

@@ -155,7 +155,8 @@ def test_a_notebook_becomes_a_page() -> None:
         v4.new_code_cell(
             "print(1)",
             outputs=[
-                output("stream", name="stdout", text="\x1b[1m50 %\r100 %\x1b[0m\n<b>\n\n/x/mgie-docs-ab12/runs\n"),
+                output("stream", name="stdout", text="\x1b[?25l\x1b[1m50 %\r100 %\x1b[0m\n<"),
+                output("stream", name="stdout", text="b>\n\n/x/mgie-docs-ab12/runs\n"),
                 output("stream", name="stderr", text="progress"),
                 output("display_data", {"image/png": "aGk=", "text/plain": "<Figure>"}),
                 output("execute_result", {"text/html": "<style>p</style><table>\n\n</table>", "text/plain": "t"}),
