@@ -139,15 +139,13 @@ def test_solvers_of_second_order_come_to_the_closed_form(prediction_type: str, m
         assert apart[solver, 20] < apart["ddim", 20] / 4
 
 
-@pytest.mark.parametrize("solver", ["dpm_solver", "unipc"])
-def test_with_a_network_they_come_to_where_ddim_goes(solver: Solver) -> None:
-    """DDIM is of first order: half its step halves its error, so two of its results give the limit.
-
-    What is left is that the solvers' timesteps are rounded to whole ones (0.7 % here, 0.2 % with 80 steps).
-    """
+def test_with_a_network_they_come_to_where_ddim_goes() -> None:
+    """Tolerance: 100 steps of first order leave 0.9 %, as those of 50 and 100 extrapolate; rounded timesteps 0.7 %."""
     editor = stable_editor(0, set_alpha_to_one=True, timestep_spacing="trailing", steps_offset=0)
-    coarse, fine = walk(editor, "ddim", 50), walk(editor, "ddim", 100)
-    assert distance(walk(editor, solver, 20), 2 * fine - coarse) < 0.01
+    target = walk(editor, "ddim", 100, 1.2)
+    for solver in ("dpm_solver", "unipc"):
+        assert distance(walk(editor, solver, 20, 1.2), target) < 0.02
+    assert distance(walk(editor, "ddim", 5, 1.2), target) > 0.04
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -185,8 +183,8 @@ def test_clipping_is_not_dropped_silently(solver: Solver) -> None:
 @pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_largest_number_of_steps(solver: Solver, spacing: str) -> None:
-    limit = 1000 if solver == "ddim" else 999
-    own = ddim(timestep_spacing=spacing, steps_offset=0)
+    limit = 200 if solver == "ddim" else 199
+    own = ddim(num_train_timesteps=200, timestep_spacing=spacing, steps_offset=0)
     made = make_scheduler(own, solver, limit)
     made.set_timesteps(limit, torch.device("cpu"))
     assert len(made.timesteps) == limit
