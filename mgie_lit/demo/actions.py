@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import logging
 import secrets
@@ -84,19 +85,21 @@ class Actions:
         is_new_seed: bool,
     ) -> AsyncIterator[Updates]:
         """Edit the picture; progress on the way."""
-        parts = self.parts
+        parts, job = self.parts, None
         try:
             number = secrets.randbelow(LARGEST_SEED) if is_new_seed else whole_number("Seed", seed)
             settings = _settings(preset, steps, guidance_scale, image_guidance_scale)
             request = EditRequest(self._source(picture), instruction or "", model, number, **settings)
-            job = self.studio.edit([request])
             yield {parts.seed: number}
-            async for progress in self._run(session, job):
+            session.job = job = await asyncio.to_thread(self.studio.edit, [request])
+            async for progress in job.follow():
                 yield {**_busy(parts), parts.status: show_progress(progress)}
             session.add(job.result()[0])
             yield {**self._shown(session), parts.status: show_text(_summary(session.edits[-1]))}
         except Exception as error:
             yield {parts.status: show_error(error)}
+        finally:
+            _leave(job)
         yield _idle(parts, session)
 
     async def compare(
@@ -113,30 +116,32 @@ class Actions:
         is_own: bool,
     ) -> AsyncIterator[Updates]:
         """The same instruction under several systems and seeds; pictures come one by one."""
-        parts = self.parts
+        parts, job = self.parts, None
         try:
             source, numbers = self._source(picture), parse_seeds(seeds or "")
             if not systems:
-                raise DataError("Systems: expected at least one, got none; choose what to compare")
+                raise DataError("Models: expected at least one, got none; choose what to compare")
             settings = {"preset": preset} if is_own else _settings(preset, steps, guidance_scale, image_guidance_scale)
             requests = [
                 EditRequest(source, instruction or "", model, seed, **settings) for model in systems for seed in numbers
             ]
-            job = self.studio.edit(requests)
+            session.job = job = await asyncio.to_thread(self.studio.edit, requests)
             yield {parts.grid: gr.Gallery([], columns=len(numbers))}
-            async for progress in self._run(session, job):
+            async for progress in job.follow():
                 yield {**_busy(parts), parts.compare_status: show_progress(progress), parts.grid: _grid(job.parts)}
             edits = job.result()
             yield {parts.grid: _grid(edits), parts.compare_status: show_text(f"{len(edits)} edits.")}
         except Exception as error:
             yield {parts.compare_status: show_error(error)}
+        finally:
+            _leave(job)
         yield _idle(parts, session)
 
     async def pick(self, session: EditSession, model: str, preset: Preset) -> AsyncIterator[Updates]:
         """Another model or preset was chosen: its own settings, loaded if need be."""
         parts = self.parts
         try:
-            job = self.studio.defaults(model, preset)
+            job = await asyncio.to_thread(self.studio.defaults, model, preset)
             async for progress in job.follow():
                 yield {parts.status: show_progress(progress)}
             own = job.result()
@@ -198,14 +203,6 @@ class Actions:
         """Models that there are now."""
         names = self.studio.shelf.names()
         return {self.parts.model: gr.Dropdown(choices=names), self.parts.systems: gr.Dropdown(choices=names)}
-
-    async def _run(self, session: EditSession, job: Job[Any]) -> AsyncIterator[Progress]:
-        session.job = job
-        try:
-            async for progress in job.follow():
-                yield progress
-        finally:
-            session.job = None
 
     def _source(self, picture: object) -> Path:
         path = picture.get("path") if isinstance(picture, dict) else None
@@ -273,6 +270,12 @@ def _settings(preset: Preset, steps: object, guidance_scale: object, image_guida
 
 def _grid(edits: list[Edit]) -> list[tuple[str, str]]:
     return [(str(edit.edited), f"{edit.request.model}, seed {edit.request.seed}") for edit in edits]
+
+
+def _leave(job: Job[Any] | None) -> None:
+    """Stop what nobody looks at any more, as when the page was closed; what has ended stays as it is."""
+    if job is not None:
+        job.stop()
 
 
 def _busy(parts: Parts) -> Updates:

@@ -3,6 +3,7 @@
 Annotations are evaluated here: Gradio reads the API's types off them.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def edit_endpoint(studio: Studio) -> Callable[..., Awaitable[tuple[dict[str, Any
                 None if guidance_scale is None else real_number("guidance_scale", guidance_scale),
                 None if image_guidance_scale is None else real_number("image_guidance_scale", image_guidance_scale),
             )
-            job = studio.edit([request])
+            job = await asyncio.to_thread(studio.edit, [request])
             async for _ in job.follow():  # a caller who goes away stops the job
                 pass
             (made,) = job.result()

@@ -46,6 +46,7 @@ class Studio:
     def __init__(self, shelf: Shelf, files: Files, limits: Limits) -> None:
         self.shelf, self.files, self.limits = shelf, files, limits
         self.engine = Engine(limits.queue)
+        self._defaults: dict[tuple[str, str], Defaults] = {}
 
     def edit(self, requests: Sequence[EditRequest]) -> Job[list[Edit]]:
         """Queue edits that belong together; they take one place in the queue.
@@ -72,7 +73,7 @@ class Studio:
         return self.engine.submit(lambda job: self._make_all(job, requests))
 
     def defaults(self, model: str, preset: Preset = "plain") -> Job[Defaults]:
-        """Queue the question which settings a model was made for; it is loaded for that.
+        """Ask which settings a model was made for; one that was not asked for yet is loaded for that, in its turn.
 
         Args:
             model: One of the shelf's names.
@@ -85,7 +86,17 @@ class Studio:
             MGIEError: There is no such model, or the queue is full.
         """
         self.shelf.check(model)
-        return self.engine.submit(lambda job: _defaults(self._load(job, model), preset, self.limits.steps))
+
+        def look(job: Job[Defaults]) -> Defaults:
+            if (model, preset) not in self._defaults:
+                self._defaults[model, preset] = _defaults(self._load(job, model), preset, self.limits.steps)
+            return self._defaults[model, preset]
+
+        if (model, preset) not in self._defaults:
+            return self.engine.submit(look)
+        known = Job(look)  # need not wait
+        known.run()
+        return known
 
     def close(self) -> None:
         """Stop all jobs and remove all pictures."""

@@ -84,6 +84,16 @@ def test_defaults_of_a_model(studio: Studio) -> None:
     assert studio.defaults("second", "fast").result(5) == Defaults(10, 2.0, 1.2)
 
 
+def test_known_defaults_need_not_wait(studio: Studio, picture: Path, models: dict[str, FakeModel]) -> None:
+    known = studio.defaults("first").result(5)
+    models["first"].gate.clear()
+    running = studio.edit([EditRequest(picture, "go", "first")])
+    assert studio.defaults("first").result(0) == known
+    assert not studio.defaults("first", "fast").has_ended
+    models["first"].gate.set()
+    running.result(5)
+
+
 def test_defaults_keep_within_the_limits(make_studio: Callable[..., Studio]) -> None:
     assert make_studio(steps=5).defaults("first").result(5).steps == 5
 
