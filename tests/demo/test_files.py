@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mgie_lit.demo.files import Files
 from mgie_lit.demo.limits import Limits
 from mgie_lit.demo.studio import Studio
 from mgie_lit.errors import ConfigError, DataError
@@ -70,4 +69,4 @@ def test_old_pictures_are_swept_but_not_those_of_the_page(studio: Studio) -> Non
 def test_limits_name_their_options() -> None:
     with pytest.raises(ConfigError, match="--max-steps: expected an integer >= 1, got 0\n--max-queue: expected"):
         Limits(steps=0, queue=-1)
-    assert Files(Limits()).limits.bytes == 20 * 2**20
+    assert Limits().bytes == 20 * 2**20
