@@ -70,6 +70,7 @@ WITH_RECORDING := parity reference_step
 SHORT_cache := --rounds 3
 SHORT_convert_memory := --layers 3
 SHORT_edit := --size tiny --rounds 1 --examples 16
+SHORT_cost_growth := --size tiny --rounds 1
 SHORT_evaluation := --short
 SHORT_faults := --examples 16
 SHORT_index := --prompts 20000 --workers 2

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from reference_step import IGNORED, Losses, Yardstick, plain_attention, plain_gates
 from torch import Tensor, nn
@@ -158,29 +159,45 @@ def make_case(size: str, batch_size: int, device: str) -> Case:
     Returns:
         Everything on the device; frozen parts in bfloat16 on a GPU.
     """
-    overrides = [f"size={size}", *OVERRIDES, *(PLAIN_EDITOR if size == "tiny" else ())]
-    config = compose_config("train", [*overrides, "data.num_examples.train=8", f"data.batch_size={batch_size}"])
+    config = case_config(size)
     torch.manual_seed(0)
-    editor = build_editor(config)
+    editor = build_editor(config).to(device)
+    return fill_case(editor, config, batch_size)
+
+
+def case_config(size: str, *overrides: str) -> DictConfig:
+    """What the released code trains, in one of our sizes."""
+    plain = PLAIN_EDITOR if size == "tiny" else ()
+    return compose_config("train", [f"size={size}", *OVERRIDES, *plain, "data.num_examples.train=8", *overrides])
+
+
+def fill_case(editor: Editor, config: DictConfig, batch_size: int, expressive: str = EXPRESSIVE) -> Case:
+    """A batch for an editor, on its device.
+
+    Args:
+        editor: Of this config's size.
+        config: Says at which resolution the pictures are.
+        batch_size: Examples.
+        expressive: What is written of each.
+    """
     module = build_module(config, editor)
-    examples = [made_up_example(index, int(config.size.resolution)) for index in range(batch_size)]
+    examples = [made_up_example(index, int(config.size.resolution), expressive) for index in range(batch_size)]
     batch = build_datamodule(config, editor).collator(examples)
-    editor.to(device)
     shape = editor.batch_latent_shape(batch)
     draws = draw(batch.sample_ids, seed=0, epoch=0, latent_shape=shape, num_timesteps=1000)
     draws = replace(draws, condition_dropout=torch.full((batch_size,), 0.5))
-    batch = batch.to(device)
+    batch = batch.to(editor.device)
     return Case(editor, batch, _cached(editor, batch), draws, module.objective)
 
 
-def made_up_example(index: int, side: int) -> EditExample:
+def made_up_example(index: int, side: int, expressive: str = EXPRESSIVE) -> EditExample:
     """A smooth picture with a word more or less, so that rows have unequal lengths."""
     rng = np.random.default_rng(index)
     pair = []
     for _ in range(2):
         coarse = Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8))
         pair.append(coarse.resize((side, side), Image.Resampling.BICUBIC))
-    words = " ".join(EXPRESSIVE.split()[: len(EXPRESSIVE.split()) - index % 3])
+    words = " ".join(expressive.split()[: len(expressive.split()) - index % 3])
     return EditExample(f"s{index}", pair[0], pair[1], INSTRUCTION, words)
 
 
