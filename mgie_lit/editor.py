@@ -97,6 +97,7 @@ class Editor(nn.Module):
         self.autoencoder = autoencoder.requires_grad_(False)
         self.unet = unet
         self.scheduler = scheduler
+        self._alphas = (scheduler.alphas_cumprod, scheduler.alphas_cumprod)  # the scheduler's, and the device's
         self.source_scale = source_scale
         self.faults = faults
         self.latent_scale = float(autoencoder.config["scaling_factor"])
@@ -175,11 +176,19 @@ class Editor(nn.Module):
         )
         condition = torch.where(drop_text[:, None, None], null, text)  # (B, Q, D)
         source_latents = source_latents * ~drop_image[:, None, None, None]
-        alphas_cumprod = self.scheduler.alphas_cumprod.to(clean.device)
+        alphas_cumprod = self._alphas_cumprod(clean.device)
         noisy = add_noise(clean, draws.noise, draws.timesteps, alphas_cumprod)  # (B, C, h, w)
         preds = self.predict(noisy, source_latents, draws.timesteps, condition)
         target = prediction_target(clean, draws.noise, draws.timesteps, alphas_cumprod, self.prediction_type)
         return edit_loss(preds, target, target_variance=objective.target_variance)
+
+    def _alphas_cumprod(self, device: torch.device) -> Tensor:
+        """The scheduler's, ``(T,)``; copied to a device once, because the host waits for such a copy."""
+        source, copy = self._alphas
+        if source is not self.scheduler.alphas_cumprod or copy.device != device:
+            source, copy = self.scheduler.alphas_cumprod, self.scheduler.alphas_cumprod.to(device)
+            self._alphas = (source, copy)
+        return copy
 
     @torch.no_grad()
     def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ Axes: ``B`` batch, ``S`` text positions, ``V`` visual tokens, ``Q`` queries, ``D
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
+
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,7 @@ class EditBatch:
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch with its tensors on ``device``."""
-        moved = {
-            entry.name: getattr(self, entry.name).to(device, non_blocking=True)
-            for entry in fields(self)
-            if hasattr(getattr(self, entry.name), "to")
-        }
-        return replace(self, **moved)
+        return _moved(self, device)
 
 
 @dataclass(slots=True)
@@ -91,6 +88,10 @@ class EditDraws:
     latent_noise: Tensor  # (B, C, h, w) float32, standard normal: samples the target's latents
     timesteps: Tensor  # (B,) int64 in [0, T)
     condition_dropout: Tensor  # (B,) float32 uniform in [0, 1)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same draws on ``device``."""
+        return _moved(self, device)
 
 
 @dataclass(slots=True)
@@ -120,3 +121,13 @@ class EditLosses:
     loss_edit: Tensor  # diffusion loss
     loss_lm: Tensor | None = None  # instruction loss
     loss_align: Tensor | None = None  # alignment of the edit head's output with a fixed text code
+
+
+def _moved(record: _Record, device: torch.device | str) -> _Record:
+    """A record with its tensors on a device; to a GPU they go from pinned memory, else the host would wait for each."""
+    values = {entry.name: getattr(record, entry.name) for entry in fields(cast("Any", record))}
+    tensors = {name: value for name, value in values.items() if hasattr(value, "pin_memory")}
+    if str(device).startswith("cuda"):
+        tensors = {name: value if value.is_cuda else value.pin_memory() for name, value in tensors.items()}
+    moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+    return cast("_Record", replace(cast("Any", record), **moved))

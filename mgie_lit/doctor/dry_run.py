@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,6 +33,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 
 from mgie_lit.doctor.parts import ELSEWHERE, part_modules
 from mgie_lit.doctor.precision import Precision
@@ -89,6 +91,10 @@ def dry_run(editor: Editor, objective: Objective, shape: StepShape, precision: P
     """
     with FakeTensorMode(allow_non_fake_inputs=True):
         _fake_tensors(editor, precision)
+        if editor.unet.is_gradient_checkpointing:  # norms as on a GPU are not to be had in what is computed again
+            editor.unet.enable_gradient_checkpointing(
+                partial(checkpoint, use_reentrant=False, determinism_check="none")
+            )
         batch, draws = _fake_batch(editor, shape)
         parts = _PartStack()
         with parts.watch(editor), _StepWatch() as watch:

@@ -46,13 +46,3 @@ def draw(
         timesteps=torch.where(last < last_timestep_prob, num_timesteps - 1, timesteps),
         condition_dropout=dropout,
     )
-
-
-def to_device(draws: EditDraws, device: torch.device) -> EditDraws:
-    """The same draws on ``device``."""
-    return EditDraws(
-        noise=draws.noise.to(device, non_blocking=True),
-        latent_noise=draws.latent_noise.to(device, non_blocking=True),
-        timesteps=draws.timesteps.to(device, non_blocking=True),
-        condition_dropout=draws.condition_dropout.to(device, non_blocking=True),
-    )

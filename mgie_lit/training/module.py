@@ -20,7 +20,7 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.freezing import frozen_roots, set_trainable
 from mgie_lit.training.compute import AS_IT_IS, Compute
-from mgie_lit.training.draws import draw, to_device
+from mgie_lit.training.draws import draw
 from mgie_lit.training.labels import share_label_mean
 from mgie_lit.training.progress import recount_batches
 from mgie_lit.training.sharding import shard
@@ -199,7 +199,7 @@ class EditModule(lightning.LightningModule):
             num_timesteps=len(self.editor.scheduler.alphas_cumprod),
             last_timestep_prob=self.objective.last_timestep_prob,
         )
-        return self.editor.losses(batch, to_device(draws, self.device), self.objective)
+        return self.editor.losses(batch, draws.to(self.device), self.objective)
 
     def _log_losses(self, losses: EditLosses, batch_size: int) -> None:
         for name in LOSSES:

@@ -189,3 +189,10 @@ def _draws(editor: Editor, size: int, side: int) -> EditDraws:
     shape = (size, *editor.latent_shape(side, side))
     timesteps = torch.arange(size)
     return EditDraws(torch.randn(shape), torch.randn(shape), timesteps, torch.ones(size))
+
+
+def test_blocks_that_are_computed_again_keep_less() -> None:
+    plain, other = editor_that_trains("unet"), editor_that_trains("unet")
+    other.unet.enable_gradient_checkpointing()
+    runs = [estimate(editor, 2, 40, "bf16-mixed", is_cuda=True) for editor in (plain, other)]
+    assert runs[1].kept["UNet"] < 0.8 * runs[0].kept["UNet"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mgie_lit.training.draws import draw, to_device
+from mgie_lit.training.draws import draw
 from mgie_lit.types import EditDraws
 
 SHAPE = (4, 3, 5)
@@ -75,5 +75,5 @@ def test_an_extra_share_is_at_the_last_timestep() -> None:
 
 
 def test_moving_keeps_everything_together() -> None:
-    moved = to_device(draws_of("a"), torch.device("meta"))
+    moved = draws_of("a").to(torch.device("meta"))
     assert {tensor.device.type for tensor in fields(moved, 0)} == {"meta"}
