@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import torch
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+# What LLaMA's layers call their cache: transformers 5.24 has renamed it
+CACHE_ARGUMENT = "cache" if "cache" in signature(LlamaDecoderLayer.forward).parameters else "past_key_values"
 
 
 class KeyValueCache:
@@ -37,7 +43,7 @@ class KeyValueCache:
         """Forget what stands after the first ``length`` slots."""
         self._lengths = [min(length, used) for used in self._lengths]
 
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Store what a layer made of new tokens, and give all that it has.
 
         Args:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
 
-from mgie_lit.models.key_values import KeyValueCache, Prefix
+from mgie_lit.models.key_values import CACHE_ARGUMENT, KeyValueCache, Prefix
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -249,7 +249,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 attention_mask=attention_mask,
                 position_ids=positions,
                 position_embeddings=rotation,
-                past_key_values=cache,
+                **{CACHE_ARGUMENT: cache},
             )
         return cast("Tensor", model.norm(hidden))
 
@@ -287,8 +287,8 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             inputs_embeds=tail.expand(batch_size, -1, -1),
             attention_mask=sees,
             position_ids=positions,
-            past_key_values=outputs.past_key_values,
             use_cache=True,
+            **{CACHE_ARGUMENT: outputs[CACHE_ARGUMENT]},
         ).last_hidden_state  # (B, V, D)
         before = outputs.last_hidden_state
         hidden = torch.cat([before, before.new_zeros(batch_size, num_tail + 1, before.shape[-1])], dim=1)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from mgie_lit.models.key_values import CACHE_ARGUMENT
+
 
 class RecomputedLlamaLayer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]
     """A layer of the language model. The library's own switch does nothing in a frozen layer, which is in eval mode."""
@@ -16,7 +18,7 @@ class RecomputedLlamaLayer(LlamaDecoderLayer):  # type: ignore[no-untyped-call]
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # noqa: ANN401
         """As the library's; with a cache of keys and values, which a second pass would fill twice, all is kept."""
         plain = super().forward
-        if not torch.is_grad_enabled() or kwargs.get("past_key_values") is not None:
+        if not torch.is_grad_enabled() or kwargs.get(CACHE_ARGUMENT) is not None:
             return plain(hidden_states, *args, **kwargs)
         states: Tensor = checkpoint(plain, hidden_states, *args, use_reentrant=False, **kwargs)
         return states

@@ -80,7 +80,12 @@ def test_sd15_becomes_parts(suffix: str, tmp_path: Path, editor: Editor) -> None
     assert_widened(UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet"), editor)
     autoencoder = AutoencoderKL.from_pretrained(tmp_path / "export" / "autoencoder", use_safetensors=True)
     assert autoencoder.config["scaling_factor"] == editor.latent_scale
-    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["autoencoder", "scheduler", "unet"]
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
+        "README.md",
+        "autoencoder",
+        "scheduler",
+        "unet",
+    ]
 
 
 def test_instruct_pix2pix_becomes_parts_with_its_text_encoder(

@@ -40,7 +40,12 @@ def test_llava_becomes_a_part(suffix: str, is_inside: bool, tmp_path: Path, mllm
     loaded = opened(tmp_path / "export")
     assert loaded.state_dict().keys() == mllm.state_dict().keys()
     assert all(torch.equal(value, mllm.state_dict()[name]) for name, value in loaded.state_dict().items())
-    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["image_processor", "mllm", "tokenizer"]
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
+        "README.md",
+        "image_processor",
+        "mllm",
+        "tokenizer",
+    ]
     assert loaded.image_patch_id == mllm.image_patch_id
     assert loaded.vision_layer == mllm.vision_layer
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export" / "tokenizer")
