@@ -69,7 +69,9 @@ def _rows(result: dict[str, Any]) -> str:
         "The bound is the share of the plain edit that no switch removes, with its own kernels. The plain edit beside "
         "`fast` takes the 100 steps that the released code's pipeline takes when nothing is said."
     )
-    return "\n".join(lines) + f"\n\n{note}"
+    missed = [row["name"] for row in result["rows"] if row["goal"] is not None and row["ratio"]["median"] > row["goal"]]
+    verdict = f"Missed goals: {'; '.join(missed)}." if missed else "All goals are reached."
+    return "\n".join(lines) + f"\n\n{note} {verdict}"
 
 
 def _switches(result: dict[str, Any]) -> str:
@@ -91,7 +93,7 @@ def _closeness(result: dict[str, Any]) -> str:
     lines += [f"| {name} | {row['l1']:.3f} | {row['ssim']:.3f} |" for name, row in result["closeness"].items()]
     note = (
         "These weights are random: nothing in their images is a picture, and guidance of a network that knows nothing "
-        "adds up noise. The rows say that the solvers go another way, and nothing about quality."
+        "adds up noise. The rows say how far apart the solvers end, and nothing about quality."
     )
     return "\n".join(lines) + f"\n\n{note}"
 
