@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,7 +45,7 @@ def test_run_files_hold_the_resolved_config(tmp_path: Path, config: DictConfig) 
 def test_versions_are_recorded(tmp_path: Path, config: DictConfig) -> None:
     write_run_files(tmp_path, config, [])
     recorded = json.loads((tmp_path / "versions.json").read_text())
-    assert recorded["packages"]["torch"] == torch.__version__
+    assert recorded["packages"]["torch"] == version("torch")
     assert recorded["config_hash"] == config_hash(config)
     assert set(recorded) == {*versions(), "config_hash"}
     assert {"mgie_lit", "python", "platform", "git_commit", "git_dirty"} <= set(recorded)
