@@ -65,6 +65,9 @@ class EditBatch:
     label_positions: Tensor | None = None
     # () float32, labels of the average batch of this optimizer step; None = the step has no other batch than this one
     labels_per_batch: Tensor | None = None
+    # Batches of an optimizer step over those of this one, which an epoch's end cuts short: what its loss is to be
+    # multiplied by, because the trainer divides by the former
+    step_scale: float = 1.0
     # Made beforehand (`mgie prepare cache`), in the number type of the part that made them, unscaled.
     source_latents: Tensor | None = None  # (B, C, h, w), the mode
     target_mean: Tensor | None = None  # (B, C, h, w)

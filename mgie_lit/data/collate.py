@@ -148,7 +148,7 @@ class EditCollator:
             return batch
         return replace(batch, **self._numbers({name: getattr(batch, name) for name in _PICTURES}))
 
-    def assemble(self, examples: Sequence[HasTexts], **images: torch.Tensor | None) -> EditBatch:
+    def assemble(self, examples: Sequence[HasTexts], **images: Any) -> EditBatch:  # noqa: ANN401
         """A batch from texts and from images that are tensors already.
 
         Args:

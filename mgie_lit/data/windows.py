@@ -17,9 +17,9 @@ from mgie_lit.vocabulary import IGNORE_INDEX
 class WindowedLoader(DataLoader[EditExample]):
     """A loader whose batches carry the mean number of labels over the ``window`` batches of their optimizer step.
 
-    With it a mean over all labels of the step is a sum over batches: each divides its own sum by the same number, and
+    With it a mean over all labels of the step is a mean over batches: each divides its own sum by the same number, and
     the trainer averages over the batches. A step at the end of an epoch may have fewer batches; the trainer divides by
-    ``window`` all the same, and so does this.
+    ``window`` all the same, so the batches of that step say by how much their loss falls short.
 
     Args:
         *args: Of ``DataLoader``.
@@ -50,4 +50,4 @@ def _with_label_mean(batches: Iterator[EditBatch], window: int) -> Iterator[Edit
     while step := list(islice(batches, window)):
         total = sum(int((batch.labels != IGNORE_INDEX).sum()) for batch in step)
         for batch in step:
-            yield replace(batch, labels_per_batch=torch.tensor(total / window))
+            yield replace(batch, labels_per_batch=torch.tensor(total / len(step)), step_scale=window / len(step))

@@ -101,7 +101,7 @@ class EditModule(lightning.LightningModule):
         self._log_losses(losses, len(batch))
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             self.log(f"train/lr_{group['name']}", group["lr"], batch_size=len(batch))
-        return losses.loss
+        return losses.loss * batch.step_scale
 
     def validation_step(self, batch: EditBatch, batch_idx: int) -> None:
         """Losses of a validation batch, with the same draws every time."""

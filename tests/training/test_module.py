@@ -160,3 +160,26 @@ def test_checkpoint_is_plain_data_with_the_config(
 def test_unknown_pattern_is_refused(make_module: MakeModule) -> None:
     with pytest.raises(ValueError, match=r"trainable: pattern 'vnet\.\*' matches no parameter"):
         make_module(trainable=["vnet.*"])
+
+
+def test_a_step_that_an_epoch_s_end_cuts_short_is_a_whole_one(
+    make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    """Two batches of a step of eight are the same step as one batch of their examples."""
+    weights = {}
+    for batch_size, accumulation in ((4, 1), (2, 8)):
+        module = make_module(editor=tiny_editor("kl", seed=3))
+        data = make_data(
+            module,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            num_examples={"train": 4, "val": 1, "test": 1},
+        )
+        make_trainer(
+            max_steps=1, accumulate_grad_batches=accumulation, limit_val_batches=0, gradient_clip_val=None
+        ).fit(module, datamodule=data)
+        assert module.global_step == 1
+        weights[batch_size] = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        assert weights[batch_size]
+    for whole, short in zip(*weights.values(), strict=True):
+        torch.testing.assert_close(short, whole, rtol=1e-3, atol=1e-6)
