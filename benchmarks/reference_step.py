@@ -29,6 +29,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from mgie_lit.editor import Editor
 from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.key_values import CACHE_ARGUMENT
 from mgie_lit.types import EditBatch, EditDraws
 
 IGNORED = -100
@@ -124,10 +125,10 @@ class Yardstick:
             cache = None
             for _ in range(MAX_NEW_TOKENS):
                 outputs = self.llm(
-                    inputs_embeds=embeddings, past_key_values=cache, use_cache=True, output_hidden_states=True
+                    inputs_embeds=embeddings, **{CACHE_ARGUMENT: cache}, use_cache=True, output_hidden_states=True
                 )
                 kept.append(outputs.hidden_states)
-                cache = outputs.past_key_values
+                cache = outputs[CACHE_ARGUMENT]
                 scores = outputs.logits[0, -1].float()
                 scores[_repeating(ids)] = -torch.inf
                 ids.append(int(scores.argmax()))

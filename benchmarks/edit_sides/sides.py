@@ -18,6 +18,7 @@ from mgie_lit.config.compose import compose_config
 from mgie_lit.functional.images import pil_to_unit, unit_to_pil
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.key_values import CACHE_ARGUMENT
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 
 SCALES = (7.5, 1.5)  # of text and image, the released code's
@@ -96,10 +97,10 @@ class SwitchedEdit(Switched):
             embeddings, cache = self._spliced(torch.tensor([ids], device=device), pixels), None
             while len(ids) < len(prompt_ids) + MAX_NEW_TOKENS:
                 outputs = self.llm.model(
-                    inputs_embeds=embeddings, past_key_values=cache, use_cache=True, output_hidden_states=keeps_all
+                    inputs_embeds=embeddings, **{CACHE_ARGUMENT: cache}, use_cache=True, output_hidden_states=keeps_all
                 )
                 kept.append(outputs.hidden_states if keeps_all else (outputs.last_hidden_state,))
-                cache = outputs.past_key_values
+                cache = outputs[CACHE_ARGUMENT]
                 if len(embeddings[0]) == len(self.visual_ids):  # they were read at once
                     ids += [*self.visual_ids[1:], self.end_id]
                     break
