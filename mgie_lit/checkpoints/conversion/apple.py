@@ -41,6 +41,7 @@ from mgie_lit.checkpoints.untrusted import PIPELINE
 from mgie_lit.checkpoints.writing import OnBytes
 from mgie_lit.errors import CheckpointError
 from mgie_lit.faults import RELEASED
+from mgie_lit.models.autoencoder import PatchAutoencoder
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
@@ -199,14 +200,8 @@ def _unet_config(diffusion: Path) -> dict[str, Any]:
 
 
 def _model_index(parts: list[Part], scheduler: str, tokenizer: str, vision: Mapping[str, Any]) -> dict[str, Any]:
-    modules = {"MLLM": MLLM, "EditHead": EditHead}
-    classes = {
-        part.folder: [
-            modules[part.class_name].__module__ if part.class_name in modules else "diffusers",
-            part.class_name,
-        ]
-        for part in parts
-    }
+    modules = {own.__name__: own.__module__ for own in (MLLM, EditHead, PatchAutoencoder)}
+    classes = {part.folder: [modules.get(part.class_name, "diffusers"), part.class_name] for part in parts}
     return {
         "_class_name": PIPELINE,
         "_diffusers_version": version("diffusers"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +21,11 @@ from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError
 from mgie_lit.faults import RELEASED
 from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.models.autoencoder import PatchAutoencoder
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.testing import published_weights as published
-from mgie_lit.testing.tiny_models import LLM_DIM, random_image, tiny_edit_head
+from mgie_lit.testing.tiny_models import LLM_DIM, random_image, tiny_edit_head, tiny_editor
 
 HEAD_HEADS = 4  # ml-mgie's, which the files do not tell
 
@@ -74,6 +76,19 @@ def test_export_is_a_whole_pipeline(
     assert loaded.guide.prompt.visual_ids == editor.guide.prompt.visual_ids
     assert pipeline.image_processor.size == {"shortest_edge": 42}
     assert pipeline.image_processor.crop_size == {"height": 42, "width": 42}
+
+
+def test_an_autoencoder_of_ours_is_found_where_it_is(tmp_path: Path, editor: Editor, llava: Path) -> None:
+    system = tiny_editor("patch")
+    system.guide = editor.guide
+    apple = published.write_apple(tmp_path / "apple", system)
+    diffusion = published.write_pipeline(tmp_path / "diffusion", system)
+    convert_apple(apple, tmp_path / "export", llava=llava, diffusion=diffusion)
+    index = json.loads((tmp_path / "export" / "model_index.json").read_text())
+    assert index["autoencoder"] == ["mgie_lit.models.autoencoder", "PatchAutoencoder"]
+    loaded = MGIEPipeline.from_pretrained(tmp_path / "export").editor.autoencoder
+    assert isinstance(loaded, PatchAutoencoder)
+    assert (loaded.config["patch_size"], loaded.config["scaling_factor"]) == (2, 0.8)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
