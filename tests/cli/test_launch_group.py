@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,15 @@ def test_asked_to_end(tmp_path: Path) -> None:
     assert all(process.handle.poll() is not None for process in processes)
 
 
+@pytest.fixture
+def _hears_interrupts() -> Iterator[None]:
+    """Also where a shell started the tests in its background, which ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_hears_interrupts")
 def test_interrupted(tmp_path: Path) -> None:
     processes = start(tmp_path, WAITS, WAITS)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_text_alone_needs_no_images(llm: Path, pairs: Path, capsys: pytest.Captu
     assert {row["settings"] for row in rows} == {settings["hash"]}
     assert settings["settings"]["deriver"]["question"].count("  (in a short paragraph)") == 1
     assert settings["environment"]["models"] == {"deriver": str(llm)}
-    assert settings["environment"]["versions"]["torch"] == torch.__version__
+    assert settings["environment"]["versions"]["torch"] == version("torch")
     assert json.loads(Path("out/words.report.json").read_text())["num_rows"] == 18
 
 
