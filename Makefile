@@ -66,7 +66,9 @@ licences: setup  ## The licences of all dependencies, as a page of the site has 
 	@$(BIN)/python docs/hooks/licences.py
 
 # Benchmarks that compare with a recording need one (GOLDEN=DIR); what `bench` gives the others makes them short.
+# Those that need a GPU are started by hand.
 WITH_RECORDING := parity reference_step
+NEEDS_GPU := gpu
 SHORT_cache := --rounds 3
 SHORT_convert_memory := --layers 3
 SHORT_edit := --size tiny --rounds 1 --examples 16
@@ -83,7 +85,7 @@ bench: setup  ## The benchmarks in a short form; GOLDEN=DIR: with those that com
 bench-all: setup  ## The benchmarks as docs/benchmarks has them
 	$(foreach name,$(BENCHMARKS),$(call run_benchmark,$(name)))
 
-ALONE      := $(filter-out $(WITH_RECORDING),$(basename $(notdir $(wildcard benchmarks/*.py))))
+ALONE      := $(filter-out $(WITH_RECORDING) $(NEEDS_GPU),$(basename $(notdir $(wildcard benchmarks/*.py))))
 BENCHMARKS  = $(ALONE) $(if $(GOLDEN),$(WITH_RECORDING))
 
 define run_benchmark

@@ -269,7 +269,7 @@ def main() -> None:
         where=where,
     )
     print(render(result))
-    command = "OMP_NUM_THREADS=1 " + shlex.join(["python", "benchmarks/edit.py", *_without_outputs(sys.argv[1:])])
+    command = "OMP_NUM_THREADS=1 " + shlex.join(["python", "benchmarks/edit.py", *without_outputs(sys.argv[1:])])
     texts = {options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)}
     for path, text in texts.items():
         if path is not None:
@@ -277,7 +277,7 @@ def main() -> None:
             path.write_text(text + "\n", encoding="utf-8")
 
 
-def _without_outputs(arguments: list[str]) -> list[str]:
+def without_outputs(arguments: list[str]) -> list[str]:
     """What a reader has to type; where its files went is not his matter."""
     kept = list(arguments)
     for option in ("--json", "--markdown"):

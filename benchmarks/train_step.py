@@ -186,7 +186,7 @@ def fill_case(editor: Editor, config: DictConfig, batch_size: int, expressive: s
     shape = editor.batch_latent_shape(batch)
     draws = draw(batch.sample_ids, seed=0, epoch=0, latent_shape=shape, num_timesteps=1000)
     draws = replace(draws, condition_dropout=torch.full((batch_size,), 0.5))
-    batch = batch.to(editor.device)
+    batch, draws = batch.to(editor.device), draws.to(editor.device)
     return Case(editor, batch, _cached(editor, batch), draws, module.objective)
 
 

@@ -123,10 +123,20 @@ def make_edit_case(size: str) -> EditCase:
     Args:
         size: Option of ``size``.
     """
-    case = make_case(size, 1, "cpu")
+    side = int(compose_config("train", [f"size={size}"]).size.resolution)
+    return edit_case(make_case(size, 1, "cpu"), side)
+
+
+def edit_case(case: Case, side: int) -> EditCase:
+    """A made-up picture for an editor, which is put into eval mode.
+
+    Args:
+        case: Its parts are used.
+        side: Of the picture, px.
+    """
     editor = case.editor.eval()
     guide = cast("MLLMGuide", editor.guide)
-    image = made_up_example(0, int(compose_config("train", [f"size={size}"]).size.resolution)).source
+    image = made_up_example(0, side).source
     words = guide.prompt.encode(WORDS) + guide.prompt.visual_ids + [int(guide.prompt.tokenizer.eos_token_id)]
     shape = editor.latent_shape(image.height, image.width)
     latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(SEED))

@@ -1,0 +1,103 @@
+"""What ``gpu.py`` measured, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mgie_lit.training.peaks import TERA
+
+GIB = 2**30
+NO_MEASUREMENT = "CPU: not a measurement."
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result as a short text with tables.
+
+    Args:
+        result: From ``gpu.measure``.
+    """
+    blocks = [_matrices(result), _training(result), _switches(result), _edit(result)]
+    warning = [] if result["device"]["type"] == "cuda" else [NO_MEASUREMENT]
+    return "\n\n".join([*warning, *blocks])
+
+
+def render_page(result: dict[str, Any], command: str) -> str:
+    """The page of ``docs/benchmarks``.
+
+    Args:
+        result: From ``gpu.measure``.
+        command: That made it.
+    """
+    env, device = result["environment"], result["device"]
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
+    card = f"{device['name']}, {device['bytes'] / GIB:.0f} GiB, CUDA {device['cuda']}" if "bytes" in device else "CPU"
+    return "\n\n".join(
+        [
+            "# Training and editing on a GPU",
+            f"`{command}` at commit `{env['commit']}`, {env['month']}, {card}, Python {env['python']}, {versions}. "
+            "This page is written by that command. All weights are random.",
+            render(result),
+        ]
+    )
+
+
+def _matrices(result: dict[str, Any]) -> str:
+    rates = ", ".join(f"{rate / TERA:.4g} at side {side}" for side, rate in result["matrix_rates"].items())
+    return f"Products of square bfloat16 matrices, 10^12 operations a second: {rates}. The best counts as all."
+
+
+def _training(result: dict[str, Any]) -> str:
+    lines = [
+        f"A training step, size={result['size']}, {result['resolution']} px, all exact switches, no caches, median of "
+        f"{result['repeats']}:",
+        "",
+        "| batch size | tokens a row | seconds | examples/s | peak memory, GiB | 10^12 operations/s | share of rate |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {row['batch_size']} | {row['length']} | {_step(row)} | {row['operations_per_s'] / TERA:.4g} | "
+        f"{row['share']:.1%} |"
+        for row in result["training"]
+    ]
+    best = max((row["share"] for row in result["training"]), default=0.0)
+    verdict = "reached" if best >= result["goal"] else "missed"
+    note = "Counted are matrix products, convolutions and fused attention, forward and backward."
+    return "\n".join([*lines, "", f"{note} The goal, {result['goal']:.0%} of the rate, is {verdict}: {best:.1%}."])
+
+
+def _step(row: dict[str, float]) -> str:
+    return f"{row['seconds']:.4g} | {row['examples_per_s']:.4g} | {row['peak_bytes'] / GIB:.2f}"
+
+
+def _switches(result: dict[str, Any]) -> str:
+    lines = [
+        f"One thing changed at a time, batch size {result['switches_batch_size']}. Time and memory over those of the "
+        "first row of the same side; `yardstick` is the released code's step, written down plainly.",
+        "",
+        "| side | step | seconds | examples/s | peak memory, GiB | time | memory |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    first: dict[str, dict[str, float] | None] = {}
+    for row in result["switches"]:
+        step, base = row["step"], first.setdefault(row["side"], row["step"])
+        if step is None:
+            lines.append(f"| {row['side']} | {row['name']} | does not fit | | | | |")
+            continue
+        ratios = [f"{step[key] / base[key]:.2f}" if base else "" for key in ("seconds", "peak_bytes")]
+        lines.append(f"| {row['side']} | {row['name']} | {_step(step)} | {ratios[0]} | {ratios[1]} |")
+    return "\n".join(lines)
+
+
+def _edit(result: dict[str, Any]) -> str:
+    tokens = result["tokens"]
+    lines = [
+        f"An edit at {result['edit_side']} px in bfloat16, {tokens['prompt']} tokens of prompt and {tokens['written']} "
+        "dictated ones written, seconds:",
+        "",
+        "| edit | steps | instruction on the image | text | painting | whole |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in result["edit"]:
+        seconds = " | ".join(f"{row[key]:.4g}" for key in ("text_s", "painting_s", "whole_s"))
+        lines.append(f"| {row['name']} | {row['steps']} | {row['instruction']} | {seconds} |")
+    return "\n".join(lines)
