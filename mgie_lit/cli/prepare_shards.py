@@ -17,6 +17,7 @@ _OF_THE_LOADER = (
     "num_workers",
     "cache",
     "index_dir",
+    "length_buckets",
     "max_aspect",
     "reader",
     "streaming",

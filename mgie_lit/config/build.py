@@ -127,7 +127,24 @@ def build_datamodule(config: DictConfig, editor: Editor) -> EditDataModule:
         accumulation=config.trainer.accumulate_grad_batches,
         faults=faults,
         cache=open_cache(config.data.get("cache"), editor, collator, config.trainer.precision),
+        length_buckets=_length_buckets(config, faults),
     )
+
+
+def _length_buckets(config: DictConfig, faults: Faults) -> int | None:
+    """Batches that are filled by length; None where the config, or one from before there was a choice, wants none."""
+    count: int | None = config.data.get("length_buckets")
+    if count is not None and faults.overlapping_ranks:
+        raise ConfigError(
+            "data.length_buckets: expected null with faults.overlapping_ranks=true (preset=released), which deals "
+            f"examples out in its own way, got {count}; use null, or repair the fault"
+        )
+    if count is not None and config.data.get("streaming"):
+        raise ConfigError(
+            "data.length_buckets: expected null with data.streaming=true, as rows that wait for others of their length "
+            f"would be read with their row groups again, got {count}; use null, or data.streaming=false"
+        )
+    return count
 
 
 def _transform(config: DictConfig, faults: Faults, multiple: int) -> PairTransform | TwoStepTransform | BucketTransform:

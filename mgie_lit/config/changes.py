@@ -28,6 +28,7 @@ SHARES = ("data.batch_size", "trainer.devices", "trainer.num_nodes", "trainer.ac
 EFFECTIVE = "effective_batch_size"
 KEPT = ("optimizer.*",)  # in the checkpoint: a change would have no effect
 _ALLOWED_NOT_RANKS = "faults.overlapping_ranks"
+_OF_BATCHES = ("data.max_aspect", "data.length_buckets")  # ranks get whole batches: their size has to stay
 
 
 def check_changes(before: DictConfig, after: DictConfig, allowed: Collection[str]) -> None:
@@ -45,7 +46,7 @@ def check_changes(before: DictConfig, after: DictConfig, allowed: Collection[str
     old, new = flat(resolved(before)), flat(resolved(after))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if step_size(before) == step_size(after):
-        free = [*FREE, EFFECTIVE, *(SHARES if not OmegaConf.select(after, _ALLOWED_NOT_RANKS) else ())]
+        free = [*FREE, EFFECTIVE, *_free_shares(after)]
     else:
         free = [*FREE, *(key for key in SHARES if key not in changed)]
     faults, refused = [], []
@@ -60,6 +61,14 @@ def check_changes(before: DictConfig, after: DictConfig, allowed: Collection[str
         faults[-1] += f"; leave it out, or allow it by name: {ALLOW}=[{','.join(refused)}]"
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _free_shares(config: DictConfig) -> list[str]:
+    """What may share the examples of a step in another way without moving one into another step."""
+    if OmegaConf.select(config, _ALLOWED_NOT_RANKS):
+        return []
+    is_batched = any(OmegaConf.select(config, key) is not None for key in _OF_BATCHES)
+    return [key for key in SHARES if not (is_batched and key == "data.batch_size")]
 
 
 def step_size(config: DictConfig) -> int:

@@ -85,6 +85,7 @@ RANGES = (
     ValueRange("callbacks.evaluate.num_*", at_least=0, whole=True),
     ValueRange("data*.batch_size", at_least=1, whole=True),
     ValueRange("data.max_aspect", at_least=1),
+    ValueRange("data.length_buckets", at_least=2, whole=True),
     ValueRange("data.streaming_mib", at_least=1, whole=True),
     ValueRange("data*.num_workers", at_least=0, whole=True),
     ValueRange("data.num_examples*", at_least=1, whole=True),

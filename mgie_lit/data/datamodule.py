@@ -16,7 +16,7 @@ from mgie_lit.data.buckets import BucketTransform
 from mgie_lit.data.cache.opened import Cache, EncodedCollator
 from mgie_lit.data.collate import CutDataset, EditCollator
 from mgie_lit.data.order import BucketedOrder, ShuffledOrder, batches_of, order_of
-from mgie_lit.data.readers import EditDataset, KnowsSizes, no_sizes, require_expressive
+from mgie_lit.data.readers import EditDataset, KnowsLengths, KnowsSizes, no_lengths, no_sizes, require_expressive
 from mgie_lit.data.windows import WindowedLoader
 from mgie_lit.data.workers import WatchedDataset
 from mgie_lit.errors import ConfigError
@@ -42,6 +42,7 @@ class EditDataModule(lightning.LightningDataModule):
         accumulation: Batches of one optimizer step; with several, each is told how many labels they have on average.
         faults: Which faults of the released code are kept.
         cache: What frozen parts made of the images beforehand.
+        length_buckets: Training batches filled together, from short texts to long ones; None = lengths do not matter.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class EditDataModule(lightning.LightningDataModule):
         accumulation: int = 1,
         faults: Faults = NO_FAULTS,
         cache: Cache | None = None,
+        length_buckets: int | None = None,
     ) -> None:
         super().__init__()
         self.reader = reader
@@ -67,6 +69,7 @@ class EditDataModule(lightning.LightningDataModule):
         self.accumulation = accumulation
         self.faults = faults
         self.cache = cache
+        self.length_buckets = length_buckets
         self._order: ShuffledOrder | None = None
         self._resume = (0, 0)
         self._datasets: dict[str, EditDataset] = {}
@@ -92,7 +95,7 @@ class EditDataModule(lightning.LightningDataModule):
         """
         dataset = self.dataset("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        self._order = order_of(
+        order = order_of(
             dataset,
             len(dataset),
             seed=self.seed,
@@ -101,15 +104,12 @@ class EditDataModule(lightning.LightningDataModule):
             step_size=self.batch_size * self.accumulation * world_size,
             overlapping=self.faults.overlapping_ranks,
         )
-        if isinstance(self.collator.transform, BucketTransform):
-            buckets = self._buckets(dataset)
-            self._order = BucketedOrder(self._order, buckets, self.batch_size)
-            if rank == 0:
-                _warn_about_rare(buckets, self.batch_size)
+        self._order = self._bucketed(order, dataset)
         if len(self._order) < self.batch_size:
-            alike = " of one bucket" if isinstance(self._order, BucketedOrder) else ""
+            has_shapes = isinstance(self.collator.transform, BucketTransform)
+            count, alike = (len(self._order), " of one bucket") if has_shapes else (len(order), "")
             raise ConfigError(
-                f"data.batch_size: expected at most the {len(self._order)} training examples{alike} that each of "
+                f"data.batch_size: expected at most the {count} training examples{alike} that each of "
                 f"{world_size} processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
             )
         self._order.resume_at(*self._next_epoch_if_over(*self._resume))
@@ -161,6 +161,26 @@ class EditDataModule(lightning.LightningDataModule):
             return batches
         mine = batches[self.trainer.global_rank :: self.trainer.world_size]
         return mine if len(batches) >= self.trainer.world_size else batches
+
+    def _bucketed(self, order: ShuffledOrder, dataset: EditDataset) -> ShuffledOrder:
+        """The order with batches of pictures of one shape, of texts about as long, of both, or as it is."""
+        has_shapes = isinstance(self.collator.transform, BucketTransform)
+        if not has_shapes and self.length_buckets is None:
+            return order
+        buckets = self._buckets(dataset) if has_shapes else np.zeros(len(dataset), np.int64)
+        if has_shapes and order.rank == 0:
+            _warn_about_rare(buckets, self.batch_size)
+        if self.length_buckets is None:
+            return BucketedOrder(order, buckets, self.batch_size)
+        lengths, together = self._lengths(dataset), self.length_buckets
+        return BucketedOrder(order, buckets, self.batch_size, lengths=lengths, length_buckets=together)
+
+    def _lengths(self, dataset: EditDataset) -> np.ndarray:
+        """Characters of each example's words that the guide reads: about in proportion to their tokens."""
+        if not isinstance(dataset, KnowsLengths):
+            raise no_lengths(type(dataset).__name__)
+        lengths = dataset.text_lengths()
+        return lengths.sum(1) if self.collator.prompt.needs_expressive else lengths[:, 0]
 
     def _buckets(self, dataset: EditDataset) -> np.ndarray:
         """Bucket of each example."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from mgie_lit.data.readers import SPLITS, KnowsExpressive, KnowsSizes, no_sizes
+from mgie_lit.data.readers import SPLITS, KnowsExpressive, KnowsLengths, KnowsSizes, no_lengths, no_sizes
 from mgie_lit.errors import ConfigError
 from mgie_lit.types import EditExample
 
@@ -127,6 +127,23 @@ class Mixture(Dataset[EditExample]):
             here = self._parts == part
             sizes[here] = dataset.source_sizes()[self._turns[here] % len(dataset)]
         return sizes
+
+    def text_lengths(self) -> np.ndarray:
+        """Characters of each example's instruction and expressive instruction, 0 where there is none.
+
+        Returns:
+            ``(len, 2)`` int64.
+
+        Raises:
+            ConfigError: A part can not tell them.
+        """
+        lengths = np.empty((len(self), 2), np.int64)
+        for part, dataset in enumerate(self.datasets):
+            if not isinstance(dataset, KnowsLengths):
+                raise no_lengths(f"{self.names[part]} ({type(dataset).__name__})")
+            here = self._parts == part
+            lengths[here] = dataset.text_lengths()[self._turns[here] % len(dataset)]
+        return lengths
 
     def _place(self, index: int) -> tuple[int, int, int]:
         """Part, row in it, and how many times that row has come, from 1."""

@@ -110,19 +110,30 @@ class BlockShuffledOrder(ShuffledOrder):
 
 
 class BucketedOrder(ShuffledOrder):
-    """Another order, made into batches whose examples are of one bucket; ranks get whole batches in turn.
+    """Another order, made into batches whose examples are alike; ranks get whole batches in turn.
 
     A batch stands where the last of its examples stood, so that an order that stays in one part of the data goes on to
     do so. What is left of a bucket at the end of an epoch and does not fill a batch is left out: other examples in
-    every epoch.
+    every epoch, and the same whether or not lengths are sorted.
 
     Args:
         order: In which examples come.
-        buckets: Bucket of each example: ``(num_examples,)`` integers.
+        buckets: Bucket of each example: ``(num_examples,)`` integers. A batch is of one bucket.
         batch_size: Examples of a batch.
+        lengths: Length of each example in any unit: ``(num_examples,)`` integers; None = they do not matter.
+        length_buckets: With lengths, so many batches of a bucket are filled together, from its short examples to its
+            long ones.
     """
 
-    def __init__(self, order: ShuffledOrder, buckets: np.ndarray, batch_size: int) -> None:
+    def __init__(
+        self,
+        order: ShuffledOrder,
+        buckets: np.ndarray,
+        batch_size: int,
+        *,
+        lengths: np.ndarray | None = None,
+        length_buckets: int = 1,
+    ) -> None:
         super().__init__(
             order.num_examples,
             seed=order.seed,
@@ -132,6 +143,8 @@ class BucketedOrder(ShuffledOrder):
         )
         self.order = order
         self.buckets = buckets
+        self.lengths = lengths
+        self.length_buckets = length_buckets
         self.dealt_together = batch_size
         self._whole = int((np.bincount(buckets) // batch_size).sum()) * batch_size
 
@@ -139,7 +152,13 @@ class BucketedOrder(ShuffledOrder):
         """All indices of whole batches in the order of this epoch, before they are dealt out: ``(n,)`` int64."""
         self.order.set_epoch(self.epoch)
         indices = self.order.permutation()
-        batches = batches_of(self.buckets[indices], self.dealt_together, keep_incomplete=False)
+        batches = batches_of(
+            self.buckets[indices],
+            self.dealt_together,
+            keep_incomplete=False,
+            lengths=None if self.lengths is None else self.lengths[indices],
+            length_buckets=self.length_buckets,
+        )
         places: np.ndarray = np.concatenate([np.empty(0, np.int64), *batches])
         return np.take(indices, places)
 
@@ -148,26 +167,43 @@ class BucketedOrder(ShuffledOrder):
         return self._shares(self._whole // self.step_size * self.step_size or self._whole)
 
 
-def batches_of(buckets: np.ndarray, batch_size: int, *, keep_incomplete: bool) -> list[np.ndarray]:
+def batches_of(
+    buckets: np.ndarray,
+    batch_size: int,
+    *,
+    keep_incomplete: bool,
+    lengths: np.ndarray | None = None,
+    length_buckets: int = 1,
+) -> list[np.ndarray]:
     """Places of a sequence as batches of one bucket each, in the order in which they are filled.
 
     Args:
-        buckets: Of each place: ``(n,)`` integers.
+        buckets: Of each place: ``(n,)`` numbers.
         batch_size: Places of a batch.
         keep_incomplete: Whether what is left of a bucket is a smaller batch.
+        lengths: Of each place, in any unit: ``(n,)`` integers; None = a batch is of the next places of its bucket.
+        length_buckets: With lengths, so many batches are made of as many places of a bucket at a time, the shortest in
+            one, the longest in another.
 
     Returns:
-        ``(batch_size,)`` int64 each; a place is in at most one.
+        ``(batch_size,)`` int64 each, ascending; a place is in at most one.
 
     >>> [batch.tolist() for batch in batches_of(np.array([0, 1, 0, 1, 1]), 2, keep_incomplete=True)]
     [[0, 2], [1, 3], [4]]
+    >>> lengths = np.array([9, 1, 2, 8])
+    >>> [b.tolist() for b in batches_of(np.zeros(4), 2, keep_incomplete=False, lengths=lengths, length_buckets=2)]
+    [[1, 2], [0, 3]]
     """
     batches: list[np.ndarray] = []
     for bucket in np.unique(buckets):
         places = np.flatnonzero(buckets == bucket)
-        batches += [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
-    whole = [batch for batch in batches if keep_incomplete or len(batch) == batch_size]
-    return sorted(whole, key=lambda batch: int(batch[-1]))
+        if not keep_incomplete:  # before lengths are sorted: else it would always be long examples that are left out
+            places = places[: len(places) // batch_size * batch_size]
+        if lengths is not None:
+            together = np.arange(len(places)) // (batch_size * length_buckets)
+            places = places[np.lexsort((lengths[places], together))]
+        batches += [np.sort(places[first : first + batch_size]) for first in range(0, len(places), batch_size)]
+    return sorted(batches, key=lambda batch: int(batch[-1]))
 
 
 @runtime_checkable

@@ -91,6 +91,15 @@ def test_ranks_that_draw_their_own_order_can_not_change() -> None:
         check_changes(before, trained(faults__overlapping_ranks=True, trainer__devices=1), [])
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("key", ["data__max_aspect", "data__length_buckets"])
+def test_examples_that_share_a_batch_go_on_to_do_so(key: str) -> None:
+    before = trained(**{key: 2})
+    check_changes(before, trained(**{key: 2}, trainer__devices=1), [])
+    with pytest.raises(ConfigError, match=r"data\.batch_size: 4 -> 8"):
+        check_changes(before, trained(**{key: 2}, trainer__devices=1, data__batch_size=8), [])
+
+
 def test_what_is_named_may_change() -> None:
     check_changes(trained(), trained(seed=1, data__root="there"), ["seed", "data"])
     config = trained(effective_batch_size=32)

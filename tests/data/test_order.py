@@ -178,6 +178,62 @@ def test_incomplete_batches_are_kept_on_request() -> None:
     assert len(batches_of(np.array([0, 1, 1, 0, 0]), 2, keep_incomplete=False)) == 2
 
 
+LENGTHS = np.random.default_rng(0).integers(1, 400, 96)
+
+
+def by_length(
+    rank: int = 0, world_size: int = 1, *, buckets: np.ndarray | None = None, together: int = 4, **kwargs: int
+) -> BucketedOrder:
+    """Batches of three."""
+    order = ShuffledOrder(96, **{"seed": 0} | kwargs, rank=rank, world_size=world_size)
+    shapes = np.zeros(96, np.int64) if buckets is None else buckets
+    return BucketedOrder(order, shapes, 3, lengths=LENGTHS, length_buckets=together)
+
+
+def test_batches_filled_together_are_of_other_lengths() -> None:
+    """Each twelve examples of the plain order are cut into four batches by their lengths."""
+    batches = np.array(whole(by_length(), 1)).reshape(-1, 4, 3)
+    plain = np.array(whole(ShuffledOrder(96, seed=0), 1)).reshape(-1, 12)
+    for group, stretch in zip(batches, plain, strict=True):
+        assert sorted(group.ravel()) == sorted(stretch)
+        by_least = sorted((sorted(LENGTHS[batch]) for batch in group), key=lambda lengths: lengths[0])
+        assert [length for lengths in by_least for length in lengths] == sorted(LENGTHS[stretch])
+    medians = np.median(LENGTHS[batches], axis=2)
+    assert not all((np.diff(row) >= 0).all() for row in medians), "short batches do not come first"
+    assert whole(by_length(), 0) != whole(by_length(), 1) != whole(by_length(seed=1), 1)
+
+
+@pytest.mark.parametrize("shapes", [None, np.arange(96) % 5 // 2])
+def test_lengths_leave_out_no_other_examples_and_pad_less(shapes: np.ndarray | None) -> None:
+    order = by_length(buckets=shapes)
+    plain = BucketedOrder(ShuffledOrder(96, seed=0), order.buckets, 3)
+    for epoch in range(3):
+        indices, unsorted = whole(order, epoch), whole(plain, epoch)
+        assert sorted(indices) == sorted(unsorted)
+        assert len(order) == len(plain) == len(indices)
+        batches = np.array(indices).reshape(-1, 3)
+        assert (order.buckets[batches] == order.buckets[batches[:, :1]]).all(), "batches are of one shape, too"
+        assert padded(batches) < 0.6 * padded(np.array(unsorted).reshape(-1, 3))
+
+
+def padded(batches: np.ndarray) -> int:
+    return int((LENGTHS[batches].max(1, keepdims=True) - LENGTHS[batches]).sum())
+
+
+@given(world_size=st.integers(1, 4), together=st.integers(2, 40), share=st.floats(0, 1))
+def test_ranks_share_batches_of_a_length_and_resume_between_them(world_size: int, together: int, share: float) -> None:
+    shares = [whole(by_length(rank, world_size, together=together), 1) for rank in range(world_size)]
+    dealt = np.array(shares).reshape(world_size, -1, 3).swapaxes(0, 1).ravel().tolist()
+    assert dealt == whole(by_length(together=together), 1)[: len(dealt)]
+    assert 96 - len(dealt) < 3 * world_size
+    done = int(share * (len(shares[0]) // 3)) * 3
+    for rank, full in enumerate(shares):
+        order = by_length(rank, world_size, together=together)
+        order.resume_at(1, done * world_size)
+        assert list(order) == full[done:]
+        assert whole(order, 2) == whole(by_length(rank, world_size, together=together), 2)
+
+
 @given(
     num_examples=st.integers(1, 80), epoch=st.integers(0, 2), shares=st.permutations([(1, 4, 3), (3, 4, 1), (2, 2, 3)])
 )

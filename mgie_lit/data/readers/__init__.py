@@ -49,6 +49,15 @@ class KnowsSizes(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsLengths(Protocol):
+    """A reader that can tell how long its examples' words are without opening an image."""
+
+    def text_lengths(self) -> np.ndarray:
+        """``(len, 2)`` integers: characters of each example's instruction and expressive instruction, 0 = none."""
+        ...
+
+
 def has_expressive(dataset: EditDataset) -> bool:
     """Whether every example has an expressive instruction; readers that do not know are taken at their word."""
     return not isinstance(dataset, KnowsExpressive) or dataset.missing_expressive()[0] == 0
@@ -79,6 +88,14 @@ def no_sizes(what: str) -> ConfigError:
     """The error of a reader that does not know sizes."""
     return ConfigError(
         f"data.max_aspect: expected data that know the sizes of their pictures, got {what}; use data.max_aspect=null"
+    )
+
+
+def no_lengths(what: str) -> ConfigError:
+    """The error of a reader that does not know lengths."""
+    return ConfigError(
+        "data.length_buckets: expected data that know the lengths of their words without opening images, got "
+        f"{what}; use data.length_buckets=null"
     )
 
 

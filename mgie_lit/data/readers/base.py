@@ -151,6 +151,17 @@ class FileReader(Dataset[EditExample]):
         expressive = self._expressive.table["expressive_instruction"][position].as_py()
         return row_at(self._rows.table, position).instruction, expressive
 
+    def text_lengths(self) -> np.ndarray:
+        """Characters of each example's instruction and expressive instruction; no image is opened.
+
+        Returns:
+            ``(len, 2)`` int64, 0 where there is none.
+        """
+        columns = self._rows.table["instruction"], self._expressive.table["expressive_instruction"]
+        counts = [pc.fill_null(pc.utf8_length(column), 0).to_numpy() for column in columns]
+        lengths: np.ndarray = np.stack(counts, axis=1).astype(np.int64)[np.asarray(self._positions)]
+        return lengths
+
     def image_files(self, index: int) -> tuple[Path, ...]:
         """Files of source and target of the example at ``index``; none where they do not lie in files of their own."""
         row = self.row(index)
