@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from mgie_lit.config.build import build_datamodule, build_editor
@@ -14,14 +16,23 @@ from mgie_lit.config.compose import compose_config
 from mgie_lit.config.ranges import range_faults
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.data.mixture import Mixture, MixturePart
+from mgie_lit.data.order import BucketedOrder, ShuffledOrder
 from mgie_lit.data.readers import KnowsLengths
+from mgie_lit.data.readers.base import FileReader
+from mgie_lit.data.readers.evr import EVR
+from mgie_lit.data.readers.gier import GIER
 from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.data.readers.ipr2pr import IPr2Pr
+from mgie_lit.data.readers.ma5k import MA5k
 from mgie_lit.errors import ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
+from mgie_lit.prompts import EditPrompt, load_tokenizer
 from mgie_lit.testing.datasets import write_imagefolder, write_ipr2pr_columns
 from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_guide
 from mgie_lit.types import EditBatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NUM_EXAMPLES, BATCH_SIZE, TOGETHER = 19, 2, 3
 
@@ -137,6 +148,52 @@ def test_where_it_is_refused(overrides: list[str], message: str) -> None:
     config = compose_config("train", ["size=tiny", "data=ipr2pr", "data.root=x", "data.length_buckets=8", *overrides])
     with pytest.raises(ConfigError, match=message):
         build_datamodule(config, build_editor(config))
+
+
+@pytest.mark.parametrize("reader", [EVR, GIER, MA5k])
+def test_padding_of_real_annotations(
+    reader: type[FileReader], real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prints what `docs/datasets.md` says: rows with the 7B model's prompt and 256 image patches, eight buckets."""
+    data = reader("train", 4096, root=real_data / reader.name, expressive="instruction")
+    prompt = EditPrompt(
+        recorded_tokenizer(real_data, tmp_path),
+        num_image_patches=256,
+        **compose_config("train", ["size=llava_7b"]).size.prompt,
+    )
+    rows = [prompt.training_row(words, written or "") for words, written in map(data.texts, range(len(data)))]
+    tokens, lengths = np.array([len(row.input_ids) for row in rows]), data.text_lengths().sum(1)
+    lines = [
+        f"{reader.name}: {len(data)} rows of {tokens.mean():.0f} tokens, at most {tokens.max()}; characters and tokens "
+        f"correlate {np.corrcoef(lengths, tokens)[0, 1]:.3f}"
+    ]
+    for batch_size in (16, 32, 64):
+        by_chance, *by_length = (padding_share(tokens, batch_size, given) for given in (None, lengths, tokens))
+        assert by_length[0] < 0.6 * by_chance
+        lines.append(
+            f"  batches of {batch_size}: padding {by_chance:.1%}, {by_length[0]:.1%} by characters, "
+            f"{by_length[1]:.1%} by tokens"
+        )
+    with capsys.disabled():
+        print("", *lines, sep="\n")
+
+
+def recorded_tokenizer(real_data: Path, folder: Path) -> PreTrainedTokenizerBase:
+    """A sentencepiece model with 32,000 pieces, as LLaMA's."""
+    model = real_data.parent / "golden" / "tokenizer.model"
+    if not model.is_file():
+        pytest.skip(f"no tokenizer in {model.parent}")
+    shutil.copy(model, folder)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    return load_tokenizer(str(folder))
+
+
+def padding_share(tokens: np.ndarray, batch_size: int, lengths: np.ndarray | None) -> float:
+    """Padding by all positions of an epoch's batches."""
+    order = ShuffledOrder(len(tokens), seed=0)
+    alike = BucketedOrder(order, np.zeros(len(tokens), int), batch_size, lengths=lengths, length_buckets=8)
+    batches = tokens[np.array(list(alike)).reshape(-1, batch_size)]
+    return float(1 - batches.sum() / (batches.max(1).sum() * batch_size))
 
 
 @pytest.mark.faults
