@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,16 @@ def read_table(run_dir: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smoke")
+    before = cpu_seconds()
     mgie("train", *SMOKE, f"paths.run_dir={folder / 'run'}", cwd=folder)
+    (folder / "cpu_seconds").write_text(str(cpu_seconds() - before))
     return folder / "run"
+
+
+def cpu_seconds() -> float:
+    """Of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,11 @@ def eval_dir(run_dir: Path) -> Path:
     )
     assert result.stdout.splitlines()[-1] == str(target)
     return target
+
+
+def test_first_step_comes_soon(run_dir: Path) -> None:
+    """The whole run, steps and validations too, takes less than its first step may."""
+    assert float((run_dir.parent / "cpu_seconds").read_text()) < 15
 
 
 def test_run_directory_holds_what_was_promised(run_dir: Path) -> None:
