@@ -1,6 +1,6 @@
 """How cost grows: a training step with batch, sequence and resolution, evaluation with samples, an index with rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/cost_growth.py --markdown docs/benchmarks/cost_growth_cpu.md
+    OMP_NUM_THREADS=1 python benchmarks/cost_growth.py --markdown growth.md
 
 CPU seconds of one thread. The points of a curve take turns, and the median of the rounds counts. The exponent is that
 between the two largest points: 1 = twice as much costs twice as much, 2 = four times; below 1 a part of the cost is
@@ -35,7 +35,7 @@ BATCH_SIZES = (1, 2, 4, 8)
 REPEATED = (1, 4, 8, 16)  # how often the expressive instruction is said, for longer sequences
 SIDES_OF_OWN = (0.5, 1.0, 1.5, 2.0)  # of the size's own resolution
 SAMPLES = (25, 50, 100, 200)
-PROMPTS = (2_500, 5_000, 10_000, 20_000)
+PROMPTS = (5_000, 10_000, 20_000, 40_000)  # of fewer no index is kept
 LONGEST = 2048  # tokens of a row
 
 
@@ -210,6 +210,8 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         axis.xaxis.set_major_locator(FixedLocator(points))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        for which in ("set_major_formatter", "set_minor_formatter"):
+            getattr(axis.yaxis, which)(StrMethodFormatter("{x:g}"))
         axis.grid(visible=True, color="0.92")
         axis.legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=90)

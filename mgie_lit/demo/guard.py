@@ -118,7 +118,7 @@ def names_a_foreign_file(body: bytes, folder: Path) -> bool:
         folder: Resolved.
 
     Returns:
-        True where a ``path`` is a URL, or lies elsewhere.
+        True where a ``path`` is a URL or relative, or lies elsewhere.
     """
     try:
         content = json.loads(body)
@@ -129,7 +129,7 @@ def names_a_foreign_file(body: bytes, folder: Path) -> bool:
 
 def _lies_in(folder: Path, path: str) -> bool:
     try:
-        return Path(path).resolve().is_relative_to(folder)
+        return Path(path).is_absolute() and Path(path).resolve().is_relative_to(folder)
     except (OSError, ValueError):  # names that no file can have
         return False
 

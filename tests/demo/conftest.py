@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +22,11 @@ from mgie_lit.demo.server import ENVIRONMENT, Server
 from mgie_lit.demo.studio import Studio
 from mgie_lit.sampling.edit import SamplingOptions
 from mgie_lit.testing.tiny_models import random_image, tiny_scheduler
+
+# anyio reads its own parts when they are first asked for, which is in the server's threads. pytest rewrites them on
+# the way, because anyio brings a plugin, and Python 3.11 can not parse in two threads at once (CPython issue 106905).
+for _name in dir(anyio):
+    getattr(anyio, _name)
 
 
 class FakeModel:

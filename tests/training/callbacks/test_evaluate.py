@@ -46,7 +46,13 @@ def validate(folder: Path, num_examples: int, rank: int = 0, world_size: int = 1
         batch_size=2,
     )
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        global_rank=rank, world_size=world_size, strategy=None, datamodule=data, global_step=7, loggers=[]
+        global_rank=rank,
+        world_size=world_size,
+        strategy=None,
+        datamodule=data,
+        global_step=7,
+        loggers=[],
+        precision="32-true",
     )
     logged: dict[str, Any] = {}
     module.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[assignment,method-assign]
