@@ -29,6 +29,7 @@ WORDS = (
     "the photo would be brighter , with more light on the trees and a clear blue sky above them ; colours are warm and "
     "every shadow turns softer , so that small details come out ."
 )
+ANSWER_TOKENS = 43  # LLaMA's tokenizer takes about 1.3 a word; the small one that stands in for it takes 62 for these
 SWITCHES = (
     "no idle layers of the tower",
     "attention kernels",
@@ -137,7 +138,11 @@ def edit_case(case: Case, side: int) -> EditCase:
     editor = case.editor.eval()
     guide = cast("MLLMGuide", editor.guide)
     image = made_up_example(0, side).source
-    words = guide.prompt.encode(WORDS) + guide.prompt.visual_ids + [int(guide.prompt.tokenizer.eos_token_id)]
+    words = (
+        guide.prompt.encode(WORDS)[:ANSWER_TOKENS]
+        + guide.prompt.visual_ids
+        + [int(guide.prompt.tokenizer.eos_token_id)]
+    )
     shape = editor.latent_shape(image.height, image.width)
     latents = torch.randn(1, *shape, generator=torch.Generator().manual_seed(SEED))
     return EditCase(case, image, guide.prompt.prompt_ids(INSTRUCTION), words, latents)
