@@ -81,7 +81,8 @@ CLAIMS = {
         assert {parameter.device.type for parameter in module.parameters()} == {"meta"}
         assert counts["all"] == {"parameters": 8_021_029_035, "of which train": 1_153_725_380}
         assert sum(need["total"] for need in needs["mixed"]["parts"]) == counts["all"]["parameters"]
-        assert abs(needs["half"]["memory"]["weights"] * 2 / needs["mixed"]["memory"]["weights"] - 1) < 0.001
+        more = needs["mixed"]["memory"]["weights"] - needs["half"]["memory"]["weights"]  # of frozen matrices none
+        assert abs(more / (2 * counts["all"]["of which train"]) - 1) < 0.01
         assert memory.loc["bf16-true", "total"] < memory.loc["bf16-mixed", "total"] < 80
         assert needs["mixed"]["problems"]
         assert len(same) == len(expected) > 500
