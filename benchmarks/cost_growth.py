@@ -22,7 +22,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from edit import environment
+from edit import environment, without_outputs
+from edit_sides.table import origin
 from index import write_prompts
 from train_step import EXPRESSIVE, Case, adamw, case_config, fill_case, our_step, run_step
 
@@ -177,13 +178,10 @@ def render(curves: Sequence[Curve]) -> str:
 def render_page(curves: Sequence[Curve], *, size: str, rounds: int, command: str, plot: str) -> str:
     """The page of ``docs/benchmarks``."""
     env = environment()
-    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     return "\n\n".join(
         [
             f"# How cost grows, {env['month']}",
-            f"`{command}` at commit `{env['commit']}`, {env['cpu_cores']} CPU cores ({env['threads']} thread used; "
-            "other work may have run at the same time, so CPU seconds count), "
-            f"Python {env['python']}, {versions}. This page is written by that command.",
+            origin(env, command),
             f"Medians of {rounds} rounds in which the points of a curve take turns. The training step is that of "
             f"`size={size}` with `trainable=paper` and no caches. The exponent is that between the two largest points: "
             "1 = twice as much costs twice as much; below 1 a part of the cost is fixed.",
@@ -233,19 +231,9 @@ def main() -> None:
     options.markdown.parent.mkdir(parents=True, exist_ok=True)
     plot = options.markdown.with_suffix(".png")
     draw(curves, plot)
-    command = "OMP_NUM_THREADS=1 " + shlex.join(
-        ["python", "benchmarks/cost_growth.py", *_without_markdown(sys.argv[1:])]
-    )
+    command = "OMP_NUM_THREADS=1 " + shlex.join(["python", "benchmarks/cost_growth.py", *without_outputs(sys.argv[1:])])
     page = render_page(curves, size=options.size, rounds=options.rounds, command=command, plot=plot.name)
     options.markdown.write_text(page + "\n", encoding="utf-8")
-
-
-def _without_markdown(arguments: list[str]) -> list[str]:
-    """What a reader has to type; where the page went is not his matter."""
-    if "--markdown" not in arguments:
-        return arguments
-    place = arguments.index("--markdown")
-    return arguments[:place] + arguments[place + 2 :]
 
 
 if __name__ == "__main__":

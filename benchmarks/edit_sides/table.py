@@ -18,6 +18,21 @@ def render(result: dict[str, Any]) -> str:
     return "\n\n".join([*blocks, _memory(result)])
 
 
+def origin(env: dict[str, Any], command: str) -> str:
+    """Where the numbers of a page come from.
+
+    Args:
+        env: From ``edit.environment``.
+        command: That made the page.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
+    return (
+        f"`{command}` at commit `{env['commit']}`, {env['cpu_cores']} CPU cores ({env['threads']} thread(s) used; "
+        f"other work may have run at the same time, so CPU seconds count), Python {env['python']}, {versions}. "
+        "This page is written by that command."
+    )
+
+
 def render_page(result: dict[str, Any], command: str) -> str:
     """The page of ``docs/benchmarks``.
 
@@ -26,13 +41,10 @@ def render_page(result: dict[str, Any], command: str) -> str:
         command: That made it.
     """
     env = result["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
     return "\n\n".join(
         [
             f"# An edit beside the released code's, {env['month']}",
-            f"`{command}` at commit `{env['commit']}`, {env['cpu_cores']} CPU cores ({env['threads']} thread(s) used; "
-            "other work may have run at the same time, so CPU seconds count), "
-            f"Python {env['python']}, {versions}. This page is written by that command.",
+            origin(env, command),
             "The yardstick is the released code's edit written down plainly (`benchmarks/reference_step.py`): "
             "`python benchmarks/reference_step.py --golden DIR` compares it with a recording of the released code. "
             "Both sides have the same weights (random), picture, noise and number type (float32), and take turns in "
