@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 playwright = pytest.importorskip("playwright.sync_api")
+expect = playwright.expect  # waits for what it expects, as one who looks at the page does
+expect.set_options(timeout=15_000)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium in PATH")
 WORDS, STATUS, INSTRUCTION = "#words textarea", "#status", "#instruction :is(input, textarea)"
@@ -45,7 +47,7 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -72,11 +74,11 @@ PASTE = """data => {
 def edit(page: Page, instruction: str, name: str = "first") -> None:
     page.fill(INSTRUCTION, instruction)
     page.press(INSTRUCTION, "Enter")
-    page.wait_for_function(f"document.querySelector('{WORDS}').value == '{name} read {instruction}'")
+    expect(page.locator(WORDS)).to_have_value(f"{name} read {instruction}")
 
 
 def count(page: Page, selector: str, number: int) -> None:
-    page.wait_for_function(f"document.querySelectorAll('{selector}').length == {number}")
+    expect(page.locator(selector)).to_have_count(number)
 
 
 def test_upload_edit_again_undo(browser: Browser, server: Server, tmp_path: Path) -> None:
@@ -90,19 +92,19 @@ def test_upload_edit_again_undo(browser: Browser, server: Server, tmp_path: Path
     choose_picture(page, tmp_path)
     edit(page, "invert")
     count(page, "#result img", 2)
-    widths = page.eval_on_selector_all("#result img", "images => images.map(image => image.naturalWidth)")
-    assert widths == [60, 60]
-    assert "first, seed 0" in page.inner_text(STATUS)
+    for image in page.locator("#result img").all():
+        expect(image).to_have_js_property("naturalWidth", 60)
+    expect(page.locator(STATUS)).to_contain_text("first, seed 0")
     page.click("#again")
     page.wait_for_function("document.querySelector('#picture img').src.endsWith('edited.png')")
     edit(page, "and back")
     count(page, "#history img", 2)
     page.locator("#history button").first.click()
-    page.wait_for_function(f"document.querySelector('{WORDS}').value == 'first read invert'")
+    expect(page.locator(WORDS)).to_have_value("first read invert")
     page.click("#undo")
     count(page, "#history img", 1)
-    assert page.input_value(INSTRUCTION) == "and back"
-    assert page.input_value(WORDS) == "first read invert"
+    expect(page.locator(INSTRUCTION)).to_have_value("and back")
+    expect(page.locator(WORDS)).to_have_value("first read invert")
     page.get_by_role("button", name="API").click()
     page.wait_for_timeout(500)
     foreign = [url for url in requested if not url.startswith((server.url, "data:", "blob:"))]
@@ -115,13 +117,14 @@ def test_upload_edit_again_undo(browser: Browser, server: Server, tmp_path: Path
 def test_example_model_and_preset(page: Page, models: dict[str, FakeModel]) -> None:
     page.locator("#examples button").first.click()
     page.wait_for_selector("#picture img")
-    assert page.input_value(INSTRUCTION) == "make it black and white"
+    expect(page.locator(INSTRUCTION)).to_have_value("make it black and white")
     page.click("#model input")
     page.get_by_role("option", name="second").click()
     page.click("#settings > button")
-    assert page.input_value("#steps input[type=number]") == "30"
+    steps = page.locator("#steps input[type=number]")
+    expect(steps).to_have_value("30")
     page.get_by_label("fast").check()
-    page.wait_for_function("document.querySelector('#steps input[type=number]').value == '10'")
+    expect(steps).to_have_value("10")
     edit(page, "go", name="second")
     assert (models["second"].calls[0]["preset"], models["second"].calls[0]["num_inference_steps"]) == ("fast", 10)
 
@@ -144,10 +147,8 @@ def test_compare(page: Page, tmp_path: Path, models: dict[str, FakeModel]) -> No
     page.fill("#seeds :is(input, textarea)", "3, 4")
     page.click("#compare")
     count(page, "#grid img", 4)
-    captions = page.eval_on_selector_all(
-        "#grid .caption-label", "labels => labels.map(label => label.innerText.trim())"
-    )
-    assert captions == ["first, seed 3", "first, seed 4", "second, seed 3", "second, seed 4"]
+    captions = ["first, seed 3", "first, seed 4", "second, seed 3", "second, seed 4"]
+    expect(page.locator("#grid .caption-label")).to_have_text(captions)
     assert [call["num_inference_steps"] for call in models["second"].calls] == [None, None]
     page.fill("#seeds :is(input, textarea)", "x")
     page.click("#compare")
@@ -181,23 +182,25 @@ def test_progress_stop_and_goodbye(
     model.limit = 2  # two steps, then it waits
     page.click("#edit")
     page.wait_for_selector(f"{STATUS}:has-text('Step 2 of 30')")
-    assert page.get_attribute(f"{STATUS} progress", "value") == "2"
-    assert page.is_disabled("#edit")
+    expect(page.locator(f"{STATUS} progress")).to_have_attribute("value", "2")
+    expect(page.locator("#edit")).to_be_disabled()
     page.click("#stop")
     wait_for(lambda: studio.engine._running._stop.is_set())
     model.gate.set()
     page.wait_for_selector(f"{STATUS}:has-text('Stopped.')")
-    assert (model.steps_done, page.is_enabled("#edit"), page.is_disabled("#stop")) == (2, True, True)
+    expect(page.locator("#edit")).to_be_enabled()
+    expect(page.locator("#stop")).to_be_disabled()
+    assert model.steps_done == 2
 
     model.limit = 4
     page.click("#edit")
     page.wait_for_selector(f"{STATUS}:has-text('Step 2 of 30')")
     running = studio.engine._running
     context.close()
-    model.limit, model.pause = None, 0.2  # some of the next reports finds nobody
+    model.limit, model.pause = None, 0.5  # some of the next reports finds nobody
     model.gate.set()
     wait_for(lambda: running.has_ended)
-    assert 4 <= model.steps_done < 20
+    assert 4 <= model.steps_done < 30
 
 
 @pytest.mark.slow
