@@ -38,6 +38,12 @@ class Autoencoder(Protocol):
         ...
 
 
+def latent_distribution(autoencoder: Autoencoder, images: Float[Tensor, "B 3 H W"]) -> DiagonalGaussianDistribution:
+    """Unscaled latents, ``(B, C, h, w)`` in the autoencoder's type, of images in [-1, 1]."""
+    moments = autoencoder.encode(_channels_last(images, autoencoder.dtype)).latent_dist.parameters  # (B, 2 C, h, w)
+    return DiagonalGaussianDistribution(moments.contiguous())
+
+
 def encode_source(autoencoder: Autoencoder, images: Float[Tensor, "B 3 H W"], *, scale: float) -> Tensor:
     """Latents of the source as the UNet sees them: the distribution's mode.
 
@@ -49,7 +55,7 @@ def encode_source(autoencoder: Autoencoder, images: Float[Tensor, "B 3 H W"], *,
     Returns:
         ``(B, C, h, w)`` float32; ``h = H / 8`` for SD-1.5.
     """
-    mode: Tensor = autoencoder.encode(images.to(autoencoder.dtype)).latent_dist.mode()  # (B, C, h, w)
+    mode: Tensor = latent_distribution(autoencoder, images).mode()  # (B, C, h, w)
     return mode.float() * scale
 
 
@@ -67,14 +73,20 @@ def encode_target(
     Returns:
         ``(B, C, h, w)`` float32, in the units that the UNet denoises.
     """
-    distribution = autoencoder.encode(images.to(autoencoder.dtype)).latent_dist
+    distribution = latent_distribution(autoencoder, images)
     sample: Tensor = distribution.mean.float() + distribution.std.float() * latent_noise  # (B, C, h, w)
     return sample * scale
 
 
 def decode_latents(autoencoder: Autoencoder, latents: Tensor, *, scale: float) -> Float[Tensor, "B 3 H W"]:
     """Pixels of scaled latents, ``(B, 3, H, W)`` in [-1, 1] (not clipped)."""
-    return autoencoder.decode((latents / scale).to(autoencoder.dtype)).sample.float()
+    pixels = autoencoder.decode(_channels_last(latents / scale, autoencoder.dtype)).sample
+    return pixels.float().contiguous()
+
+
+def _channels_last(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Same values in the order in memory in which convolutions are quickest, and which they pass on."""
+    return images.to(dtype, memory_format=torch.channels_last)
 
 
 def downscale_factor(autoencoder: Autoencoder) -> int:

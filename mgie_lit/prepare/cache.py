@@ -20,6 +20,7 @@ from mgie_lit.data.cache.recipe import LATENTS, canonical_precision
 from mgie_lit.data.cache.samples import FOLDER, KnowsFiles, Sample, SampleTable, describe, is_untouched
 from mgie_lit.data.cache.values import ValueStore
 from mgie_lit.errors import ConfigError, DataError
+from mgie_lit.models.autoencoder import latent_distribution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +72,8 @@ class Encoder:
         return {name: value.cpu() for name, value in made.items()}
 
     def _latents(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        source = self.autoencoder.encode(self._batch(items, "source").to(self.autoencoder.dtype)).latent_dist
-        target = self.autoencoder.encode(self._batch(items, "target").to(self.autoencoder.dtype)).latent_dist
+        source = latent_distribution(self.autoencoder, self._batch(items, "source"))
+        target = latent_distribution(self.autoencoder, self._batch(items, "target"))
         return {"source_latents": source.mode(), "target_mean": target.mean, "target_std": target.std}
 
     def _vision(self, items: Sequence[Item]) -> dict[str, Tensor]:
