@@ -127,6 +127,11 @@ class Switched(Yardstick):
         return self._head(torch.zeros_like(states[:1]), rows[:1])
 
     def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:
+        if "channels last in the autoencoder" in self.on:
+            assert batch.source is not None
+            assert batch.target is not None
+            source, target = (each.to(memory_format=torch.channels_last) for each in (batch.source, batch.target))
+            return super()._latents(replace(batch, source=source, target=target), draws)
         if "cached latents" not in self.on:
             return super()._latents(batch, draws)
         assert self.cached.source_latents is not None
@@ -142,6 +147,7 @@ SWITCHES = (
     "no idle layers of the tower",
     "attention kernels",
     "gates computed twice",
+    "channels last in the autoencoder",
     FUSED,
     "cached latents",
     "cached vision states",
