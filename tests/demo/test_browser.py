@@ -95,6 +95,9 @@ def test_upload_edit_again_undo(browser: Browser, server: Server, tmp_path: Path
     for image in page.locator("#result img").all():
         expect(image).to_have_js_property("naturalWidth", 60)
     expect(page.locator(STATUS)).to_contain_text("first, seed 0")
+    slider = page.get_by_role("slider", name="Share of the picture before")
+    slider.press("ArrowLeft")
+    expect(slider).to_have_attribute("aria-valuenow", "45")
     page.click("#again")
     page.wait_for_function("document.querySelector('#picture img').src.endsWith('edited.png')")
     edit(page, "and back")
