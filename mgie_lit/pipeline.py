@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,17 +14,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.outputs import BaseOutput
 from PIL import Image
-from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BaseImageProcessor
 
 from mgie_lit.checkpoints.cards.card import Card
 from mgie_lit.checkpoints.cards.files import read_card, write_card
-from mgie_lit.checkpoints.hub import download, upload
+from mgie_lit.checkpoints.exports import INDEX_FILE, find_export, whole_parts
+from mgie_lit.checkpoints.hub import upload
 from mgie_lit.checkpoints.untrusted import check_no_code, check_options, read_index
-from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.faults import Faults
@@ -33,35 +31,13 @@ from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.prompts import EditPrompt
-from mgie_lit.sampling.edit import SamplingOptions, Transfer, edit_images
+from mgie_lit.sampling.call import MGIEPipelineOutput, call_editor
+from mgie_lit.sampling.edit import SamplingOptions, Transfer
 from mgie_lit.sampling.loop import ALL_LEVELS
 from mgie_lit.sampling.presets import Preset, apply_preset
 from mgie_lit.sampling.solvers import Solver
 
-TINY = "tiny"
-INDEX_FILE = "model_index.json"
-TINY_DIR = Path(__file__).parent / "assets" / "tiny"
-_LOAD_ERRORS = (  # what the libraries raise over missing, damaged or foreign part files
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-    SafetensorError,
-)
-
-
 _HUB_OPTIONS = ("repo_id", "private", "token", "commit_message", "create_pr")
-
-
-@dataclass
-class MGIEPipelineOutput(BaseOutput):
-    """Edited RGB images of the sources' sizes, and what the MLLM wrote for each."""
-
-    images: list[Image.Image]
-    expressive_instructions: list[str]
 
 
 class MGIEPipeline(DiffusionPipeline):
@@ -233,15 +209,10 @@ class MGIEPipeline(DiffusionPipeline):
                 code, of which nothing is run; the message says what to do.
         """
         check_options(kwargs)
-        folder = _local_folder(str(pretrained_model_name_or_path))
+        folder = find_export(str(pretrained_model_name_or_path))
         check_no_code(folder, read_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__}))
-        try:
+        with whole_parts(folder):
             pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
-        except _LOAD_ERRORS as error:
-            raise CheckpointError(
-                f"model {folder}: expected whole files of every part, as save_pretrained writes them, can not load "
-                f"them ({_first_line(error)}); copy or export the folder again"
-            ) from error
         pipeline.card = read_card(folder)
         return pipeline
 
@@ -343,76 +314,3 @@ class MGIEPipeline(DiffusionPipeline):
         editor = self.editor
         cast("MLLMGuide", editor.guide).memory = self.memory
         return call_editor(editor, options, image, instruction, generator=generator, latents=latents, on_step=on_step)
-
-
-def call_editor(
-    editor: Editor,
-    options: SamplingOptions,
-    image: Image.Image | Sequence[Image.Image],
-    instruction: str | Sequence[str],
-    *,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
-    latents: torch.Tensor | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> MGIEPipelineOutput:
-    """Edit one image or several with any editor; the arguments are those of a `MGIEPipeline`'s call.
-
-    Args:
-        editor: In eval mode.
-        options: Of this call.
-        image: Image(s) of any size and mode.
-        instruction: One for each image, or one for all.
-        generator: One for all images or one for each; several for one image and one instruction give as many edits.
-        latents: Instead of drawn noise.
-        on_step: Called with (steps done, steps in all).
-
-    Returns:
-        Edited images and the expressive instructions.
-    """
-    images = [image] if isinstance(image, Image.Image) else list(image)
-    images = [to_rgb(upright(picture)) for picture in images]
-    instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)
-    generators = _one_for_each(generator, len(images))
-    if len(images) == len(instructions) == 1 < len(generators):
-        images, instructions = images * len(generators), instructions * len(generators)
-    edited = edit_images(
-        editor, images, instructions, options=options, generators=generators, latents=latents, on_step=on_step
-    )
-    return MGIEPipelineOutput(
-        images=[result.image for result in edited],
-        expressive_instructions=[result.expressive_instruction for result in edited],
-    )
-
-
-def _one_for_each(generator: torch.Generator | Sequence[torch.Generator] | None, count: int) -> list[torch.Generator]:
-    """Generators, one an image; a single one is used in turn, None draws a seed from torch's global state."""
-    if generator is None:
-        return [torch.Generator().manual_seed(int(torch.randint(2**31, ()))) for _ in range(count)]
-    if isinstance(generator, torch.Generator):
-        return [generator] * count
-    return list(generator)
-
-
-def _local_folder(name: str) -> Path:
-    """Folder of a pipeline; a hub id is downloaded, because the user named it."""
-    if name == TINY:
-        if not (TINY_DIR / INDEX_FILE).is_file():
-            raise CheckpointError(
-                "model 'tiny': expected its weights inside the package, found none; train them with "
-                "`mgie train experiment=tiny` and name the run directory instead"
-            )
-        return TINY_DIR
-    folder = Path(name).expanduser()
-    if (folder / INDEX_FILE).is_file():
-        return folder
-    if folder.exists():
-        raise CheckpointError(f"model {name}: expected a folder with {INDEX_FILE}; export one with save_pretrained")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"model {name}: expected 'tiny', an existing folder or a hub id owner/name; found nothing"
-        )
-    return download(name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.config.build import build_datamodule, build_editor, build_faults, build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.start import load_start
@@ -27,7 +28,6 @@ from mgie_lit.editor import Editor
 from mgie_lit.faults import RELEASED, Faults
 from mgie_lit.functional.losses import instruction_loss
 from mgie_lit.guides.mllm import MLLMGuide
-from mgie_lit.pipeline import TINY_DIR
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.testing.tiny_models import (

@@ -15,9 +15,10 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import nn
 
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.guides.memory import ImageMemory
-from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
+from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.sampling.presets import fast
 from mgie_lit.testing.tiny_models import random_image, tiny_editor
@@ -116,7 +117,7 @@ def test_images_are_edited_as_they_are_seen(
         given.extend(sources)
         return edit_images(editor, sources, *arguments, **options)
 
-    monkeypatch.setattr("mgie_lit.pipeline.edit_images", spy)
+    monkeypatch.setattr("mgie_lit.sampling.call.edit_images", spy)
     (edited,) = pipe(image, "make it warmer", generator=seeded()).images
     assert edited.size == given[0].size == seen.size
     assert np.abs(np.asarray(given[0], dtype=int) - np.asarray(seen, dtype=int)).max() <= 1
@@ -352,7 +353,7 @@ def test_a_hub_id_without_network() -> None:
 
 
 def test_shipped_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("mgie_lit.pipeline.TINY_DIR", tmp_path)
+    monkeypatch.setattr("mgie_lit.checkpoints.exports.TINY_DIR", tmp_path)
     assert TINY_DIR.name == "tiny"
     message = "model 'tiny': expected its weights inside the package, found none; train"
     with pytest.raises(CheckpointError, match=message):

@@ -12,12 +12,13 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from mgie_lit.checkpoints.cards.files import is_edited
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.data.photo_edits.expressive import parse_expressive
 from mgie_lit.data.readers.photo_edits import PhotoEdits
 from mgie_lit.evaluation.evaluate import score_in_memory
 from mgie_lit.evaluation.systems import EditorSystem
 from mgie_lit.metrics.pixel import L1, SSIM
-from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
+from mgie_lit.pipeline import MGIEPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 15 * 2**20

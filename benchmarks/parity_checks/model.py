@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mgie_lit.config.build import build_datamodule, build_editor, build_module
 from mgie_lit.data.collate import EditCollator
-from mgie_lit.data.image_files import to_rgb, upright
 from mgie_lit.editor import Editor
+from mgie_lit.functional.pictures import to_rgb, upright
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prompts import NO_VISUAL_TOKENS
 from mgie_lit.training.module import EditModule

@@ -10,6 +10,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 from mgie_lit.checkpoints.diffusion_source import AUTOENCODER_FOLDERS, UNET_FOLDERS, part_config, scheduler_config
+from mgie_lit.checkpoints.exports import INDEX_FILE
 from mgie_lit.checkpoints.json_files import read_json
 from mgie_lit.checkpoints.loading import load_autoencoder, load_unet
 from mgie_lit.checkpoints.text_encoder import open_text_encoder
@@ -23,7 +24,6 @@ from mgie_lit.sampling.edit import SamplingOptions
 if TYPE_CHECKING:
     from mgie_lit.models.scheduler import Scheduler
 
-INDEX_FILE = "model_index.json"
 PIPELINE_CLASS = "StableDiffusionInstructPix2PixPipeline"
 # Defaults of a call of the published pipeline
 NUM_INFERENCE_STEPS, GUIDANCE_SCALE, IMAGE_GUIDANCE_SCALE = 100, 7.5, 1.5

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mgie_lit.checkpoints.exports import TINY
 from mgie_lit.checkpoints.runs import (
     CONFIG_KEY,
     EMA,
@@ -29,7 +30,7 @@ from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import is_frozen
 from mgie_lit.models.unet import zero_output
-from mgie_lit.pipeline import TINY, MGIEPipeline
+from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.solvers import make_scheduler
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hydra.utils import instantiate
 
+from mgie_lit.checkpoints.exports import TINY, TINY_DIR
 from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_instruct_pix2pix
 from mgie_lit.checkpoints.integrity import folder_digest
 from mgie_lit.checkpoints.runs import EMA, chosen_weights, find_checkpoint, load_checkpoint
@@ -19,7 +20,8 @@ from mgie_lit.config.runs import CONFIG_FILE
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.guides.text import TextGuide
-from mgie_lit.pipeline import TINY, TINY_DIR, MGIEPipeline, MGIEPipelineOutput, call_editor
+from mgie_lit.pipeline import MGIEPipeline
+from mgie_lit.sampling.call import MGIEPipelineOutput, call_editor
 from mgie_lit.sampling.edit import SamplingOptions
 from mgie_lit.sampling.presets import Preset, apply_preset
 from mgie_lit.sampling.solvers import Solver

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import stat
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from mgie_lit.errors import DataError
+from mgie_lit.functional.pictures import DECODE_ERRORS, LAST_UPRIGHT, orientation, to_rgb, upright
 
 MAX_PIXELS = 150_000_000  # larger images would take over 600 MB of memory while they are decoded
-_UPRIGHT = 1  # EXIF's number
-_LAST_UPRIGHT, _LAST_ORIENTATION = 4, 8  # from 5 on width and height are exchanged
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 
 
 def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, draft_size: int | None = None) -> Image.Image:
@@ -57,7 +52,7 @@ def open_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, draft_size: in
         raise DataError(f"{path}: expected at most {max_pixels} pixels, got far more; make it smaller") from error
     except MemoryError as error:
         raise DataError(f"{path}: does not fit in memory when decoded; make it smaller") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise DataError(
             f"{path}: expected a whole image, got one that can not be decoded ({error}); "
             "it is probably truncated or damaged: copy or download it again"
@@ -86,43 +81,10 @@ def header_size(file: str | Path | IO[bytes]) -> tuple[int, int] | None:
             warnings.simplefilter("ignore")
             with Image.open(file) as image:
                 # Pillow turns TIFF files by itself, and says their size as it will be.
-                is_upright = image.format == "TIFF" or _orientation(image) <= _LAST_UPRIGHT
+                is_upright = image.format == "TIFF" or orientation(image) <= LAST_UPRIGHT
                 return image.size if is_upright else (image.height, image.width)
-    except (*_DECODE_ERRORS, Image.DecompressionBombError, MemoryError):
+    except (*DECODE_ERRORS, Image.DecompressionBombError, MemoryError):
         return None
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: alpha on white, 16 and 32 bits scaled to 8, never clipped.
-
-    >>> to_rgb(Image.new("LA", (1, 1), (0, 0))).getpixel((0, 0))
-    (255, 255, 255)
-    """
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_eight_bits(np.asarray(image))).convert("RGB")
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        # Pillow converts premultiplied gray only by way of LA.
-        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB") if image.mode != "RGB" else image.copy()
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned by its EXIF orientation, itself if it stands upright; unreadable EXIF counts as none."""
-    try:
-        is_turned = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) != _UPRIGHT
-        return ImageOps.exif_transpose(image) if is_turned else image
-    except _DECODE_ERRORS:
-        return image
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's number; those that :func:`upright` would not follow count as none."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DECODE_ERRORS:
-        return 1
-    return value if value in range(1, _LAST_ORIENTATION + 1) else 1
 
 
 def _check_file(path: Path) -> None:
@@ -142,15 +104,3 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         raise DataError(
             f"{path}: expected at most {max_pixels} pixels, got {width} x {height} = {width * height}; make it smaller"
         )
-
-
-def _to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Gray values of a 16-bit, 32-bit or float image as uint8; the full scale is read from type and largest value."""
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        scales: tuple[float, ...] = (1.0, 255.0, 65535.0)
-    else:
-        scales = (65535.0, float(2**31 - 1))
-    largest = float(values.max(initial=0))
-    full_scale = next((scale for scale in scales if largest <= scale), max(largest, 1.0))
-    return np.rint(np.clip(values / full_scale, 0.0, 1.0) * 255.0).astype(np.uint8)

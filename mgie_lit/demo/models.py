@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mgie_lit.checkpoints.exports import INDEX_FILE
 from mgie_lit.checkpoints.runs import has_checkpoints
 from mgie_lit.errors import ConfigError
-from mgie_lit.pipeline import INDEX_FILE
 
 if TYPE_CHECKING:
     from mgie_lit.editor import Editor
-    from mgie_lit.pipeline import MGIEPipelineOutput
+    from mgie_lit.sampling.call import MGIEPipelineOutput
     from mgie_lit.sampling.edit import SamplingOptions
 
 CONFIG_FILE = "config.yaml"  # of a run

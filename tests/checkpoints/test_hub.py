@@ -13,9 +13,10 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from mgie_lit.checkpoints.cards.files import front_matter, is_edited, sealed
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.checkpoints.hub import LAYOUT, upload
 from mgie_lit.errors import ConfigError
-from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
+from mgie_lit.pipeline import MGIEPipeline
 
 
 class Hub:

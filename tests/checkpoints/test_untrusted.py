@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.cli.main import main
 from mgie_lit.config.build import load_pipeline
 from mgie_lit.errors import CheckpointError
-from mgie_lit.pipeline import TINY_DIR, MGIEPipeline
+from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.prompts import load_text_tokenizer, load_tokenizer
 from mgie_lit.testing.tiny_models import random_image
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgie_lit.data.image_files import open_image, to_rgb, upright
+from mgie_lit.data.image_files import open_image
 from mgie_lit.errors import DataError
 
 pytestmark = pytest.mark.faults
@@ -53,15 +53,6 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "turned.png"
     Image.fromarray(np.ascontiguousarray(stored[orientation](upright))).save(path, exif=exif)
     assert np.array_equal(_pixels(open_image(path)), upright.astype(int))
-
-
-def test_an_upright_image_is_not_copied() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 1
-    turned_by_none = _gradient()
-    turned_by_none.info["exif"] = exif.tobytes()
-    for image in (_gradient(), turned_by_none):
-        assert upright(image) is image
 
 
 def test_exif_rotated_jpeg_gets_its_upright_size(tmp_path: Path) -> None:
@@ -141,28 +132,6 @@ def test_sixteen_bit_rgb_png(tmp_path: Path) -> None:
     )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
     assert _pixels(open_image(path)).tolist() == [[[255, 100, 0]]]
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (np.array([[0, 2**31 - 1]], dtype=np.int32), [0, 255]),
-        (np.array([[0.0, 0.5, 1.0]], dtype=np.float32), [0, 128, 255]),
-        (np.array([[0.0, 51.0, 255.0]], dtype=np.float32), [0, 51, 255]),
-        (np.array([[np.nan, -1.0, 1.0]], dtype=np.float32), [0, 0, 255]),
-    ],
-)
-def test_thirty_two_bit_modes(values: np.ndarray, expected: list[int]) -> None:
-    assert _pixels(to_rgb(Image.fromarray(values)))[0, :, 1].tolist() == expected
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "YCbCr", "HSV", "La", "RGBa", "PA"])
-def test_other_modes_become_rgb(mode: str) -> None:
-    base = Image.new("LA" if mode == "La" else "RGBA" if mode == "RGBa" else "L", (3, 2), "white")
-    image = base.convert("P").convert("PA") if mode == "PA" else base.convert("RGB" if mode == "HSV" else base.mode)
-    converted = to_rgb(image.convert(mode))
-    assert converted.mode == "RGB"
-    assert _pixels(converted).min() >= 254
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])

@@ -9,7 +9,8 @@ from PIL import ImageChops
 from mgie_lit.demo.engine import StoppedError
 from mgie_lit.demo.interrupt import checked_layers
 from mgie_lit.guides.memory import ImageMemory
-from mgie_lit.pipeline import MGIEPipeline, MGIEPipelineOutput
+from mgie_lit.pipeline import MGIEPipeline
+from mgie_lit.sampling.call import MGIEPipelineOutput
 from mgie_lit.testing.tiny_models import random_image
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.doctor.files import (
     Requirement,
     data_requirements,
@@ -13,7 +14,6 @@ from mgie_lit.doctor.files import (
     start_requirements,
     tokenizer_requirement,
 )
-from mgie_lit.pipeline import TINY_DIR
 from mgie_lit.prompts import SMALL_TOKENIZER_DIR
 
 

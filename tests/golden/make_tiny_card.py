@@ -17,8 +17,8 @@ from mgie_lit.checkpoints.cards.data_sets import known_data_sets
 from mgie_lit.checkpoints.cards.files import CARD_FILE
 from mgie_lit.checkpoints.cards.origins import Origin
 from mgie_lit.checkpoints.cards.results import Results, other_weights
+from mgie_lit.checkpoints.exports import TINY, TINY_DIR
 from mgie_lit.checkpoints.integrity import folder_digest
-from mgie_lit.pipeline import TINY, TINY_DIR
 
 TRAINING = {
     "command": "`mgie train experiment=tiny`",

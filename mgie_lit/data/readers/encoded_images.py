@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import struct
 import warnings
-import zlib
 
 from PIL import Image, UnidentifiedImageError
 
-from mgie_lit.data.image_files import MAX_PIXELS, header_size, to_rgb, upright
+from mgie_lit.data.image_files import MAX_PIXELS, header_size
 from mgie_lit.data.readers.masks import mask_of
 from mgie_lit.errors import DataError
-
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
+from mgie_lit.functional.pictures import DECODE_ERRORS, to_rgb, upright
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
@@ -105,7 +102,7 @@ def _load(data: bytes, where: str) -> Image.Image:
         raise DataError(f"{where}: expected an image, got {len(data)} bytes in no format that Pillow knows") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{where}: expected at most {MAX_PIXELS} pixels, got far more; make it smaller") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise DataError(
             f"{where}: expected a whole image, got one that can not be decoded ({error}); it is damaged"
         ) from error
