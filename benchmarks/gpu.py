@@ -53,7 +53,8 @@ from train_step import (
 )
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from mgie_lit.config.build import build_editor, build_module
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_module
 from mgie_lit.editor import Editor
 from mgie_lit.functional.operations import OperationCount
 from mgie_lit.guides.memory import ImageMemory

@@ -29,7 +29,8 @@ from PIL import Image
 from reference_step import IGNORED, Losses, Yardstick, plain_attention, plain_gates
 from torch import Tensor, nn
 
-from mgie_lit.config.build import build_datamodule, build_editor, build_module
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_datamodule, build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.guides.mllm import MLLMGuide

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import nn
 
 from mgie_lit.checkpoints.exports import TINY_DIR
-from mgie_lit.config.build import build_datamodule, build_editor, build_faults, build_module
+from mgie_lit.config.build import build_editor, build_faults
+from mgie_lit.config.build_training import build_datamodule, build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.start import load_start
 from mgie_lit.data.collate import EditCollator

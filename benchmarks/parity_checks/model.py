@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mgie_lit.config.build import build_datamodule, build_editor, build_module
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_datamodule, build_module
 from mgie_lit.data.collate import EditCollator
 from mgie_lit.editor import Editor
 from mgie_lit.functional.pictures import to_rgb, upright

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mgie_lit.checkpoints.names.reference import reference_name
-from mgie_lit.config.build import build_trainer
+from mgie_lit.config.build_training import build_trainer
 from mgie_lit.training import module as training_module
 from mgie_lit.types import EditDraws
 from parity_checks.bundle import TRAIN_MANIFEST, TRAINER_RUN, NotRecorded

@@ -43,7 +43,8 @@ def run(overrides: list[str]) -> None:
 
 
 def _build(config: DictConfig, folder: Path) -> Counter[str]:
-    from mgie_lit.config.build import build_datamodule, build_editor, build_module
+    from mgie_lit.config.build import build_editor
+    from mgie_lit.config.build_training import build_datamodule, build_module
     from mgie_lit.config.devices import choose_device
     from mgie_lit.data.readers import SPLITS
     from mgie_lit.prepare.cache import Encoder, build_cache

@@ -13,12 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mgie_lit.checkpoints.integrity import add_digest
 from mgie_lit.checkpoints.runs import WANDB_KEY, checkpoint_step, find_checkpoint, has_checkpoints, load_checkpoint
-from mgie_lit.config.build import (
-    build_datamodule,
-    build_editor,
-    build_module,
-    build_trainer,
-)
+from mgie_lit.config.build import build_editor
 from mgie_lit.config.devices import count_devices
 from mgie_lit.config.evaluation import resumed_evaluation, run_evaluation
 from mgie_lit.config.explain import machine_faults_explained
@@ -96,7 +91,8 @@ class Training:
         Raises:
             MGIEError: A part can not be built or the checkpoint does not fit.
         """
-        from mgie_lit.training.callbacks.random_state import seed_random_state  # brings Lightning
+        from mgie_lit.config.build_training import build_datamodule, build_module, build_trainer  # brings Lightning
+        from mgie_lit.training.callbacks.random_state import seed_random_state
 
         _silence_known_warnings()
         step = checkpoint_step(self.checkpoint)

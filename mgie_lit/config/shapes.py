@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from accelerate import init_empty_weights
 from omegaconf import OmegaConf
 
-from mgie_lit.config.build import build_editor, build_module
+from mgie_lit.config.build import build_editor
 from mgie_lit.config.runs import resolved
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def build_shapes(config: DictConfig, *, tokenizer: str | None = None) -> EditMod
         ConfigError: The parts do not fit together.
         CheckpointError: The tokenizer can not be read.
     """
+    from mgie_lit.config.build_training import build_module  # brings Lightning
+
     content = resolved(config)
     size = content["size"]
     size["start"] = dict.fromkeys(size.get("start") or {})

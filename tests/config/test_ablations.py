@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY
-from mgie_lit.config.build import build_datamodule, build_editor, load_editor
+from mgie_lit.config.build import build_editor, load_editor
+from mgie_lit.config.build_training import build_datamodule
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import resolved
 from mgie_lit.config.validate import validate_config

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 
 from mgie_lit.checkpoints.exports import TINY_DIR
 from mgie_lit.checkpoints.frozen import FROZEN_KEY
-from mgie_lit.config.build import build_editor, build_module, load_editor
+from mgie_lit.config.build import build_editor, load_editor
+from mgie_lit.config.build_training import build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import resolved
 from mgie_lit.errors import CheckpointError, ConfigError

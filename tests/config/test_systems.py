@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mgie_lit.checkpoints.runs import CONFIG_KEY
-from mgie_lit.config.build import build_datamodule, build_editor, build_module
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_datamodule, build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.runs import resolved
 from mgie_lit.config.systems import build_system, check_sources, check_trains, start_from_editor

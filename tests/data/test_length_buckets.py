@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mgie_lit.config.build import build_datamodule, build_editor
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_datamodule
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.ranges import range_faults
 from mgie_lit.data.datamodule import EditDataModule

@@ -11,7 +11,8 @@ import lightning
 import pytest
 import torch
 
-from mgie_lit.config.build import build_datamodule, build_editor, build_module
+from mgie_lit.config.build import build_editor
+from mgie_lit.config.build_training import build_datamodule, build_module
 from mgie_lit.config.compose import compose_config
 from mgie_lit.data.cache.recipe import Recipe, recipes_of
 from mgie_lit.data.transforms import TwoStepTransform
