@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
-from mgie_lit.cli.sweep.record import SweepRecord, pin_directory
-from mgie_lit.cli.sweep.run import SweepRequest, resume_request, run_sweep
+from mgie_lit.cli.sweep.record import SweepRecord, pin_directory, resume_request
+from mgie_lit.cli.sweep.run import run_sweep
+from mgie_lit.cli.sweep.sweep import SweepRequest
 from mgie_lit.cli.sweep.task import forget_key, set_run_dir
 from mgie_lit.config.compose import load_config, make_loader
 from mgie_lit.config.location import config_dir

@@ -145,6 +145,12 @@ def pin_directory(sweep_dir: Path, overrides: Sequence[str]) -> list[str]:
     return [*rest, f"{DIRECTORY_KEY}='{text}'"]
 
 
+def resume_request(overrides: Sequence[str]) -> Path | None:
+    """The directory that ``sweep.resume`` names; None where it is not typed, or null."""
+    values = [text.partition("=")[2].strip("\"'") for text in overrides if key_of(text) == RESUME_KEY]
+    return Path(values[-1]) if values and values[-1] not in ("", "null") else None
+
+
 def _is_replaced(key: str, changed: set[str]) -> bool:
     """Whether an override gives way to another: settings of a launcher go with it."""
     return key in changed or ("hydra/launcher" in changed and key.startswith("hydra.launcher."))
