@@ -36,7 +36,8 @@ from mgie_lit.models.freezing import set_trainable
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.prepare.cache import Encoder, build_cache
 from mgie_lit.prompts import EditPrompt, load_tokenizer
-from mgie_lit.testing.tiny_models import random_draws, tiny_scheduler
+from mgie_lit.testing.random_data import random_draws
+from mgie_lit.testing.tiny_models import tiny_scheduler
 from mgie_lit.types import EditBatch, EditExample
 
 RESOLUTION, PHOTO_SIDE, BATCH_SIZE = 128, 512, 4

@@ -9,15 +9,8 @@ from diffusers import AutoencoderKL
 
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.models.autoencoder import PatchAutoencoder
-from mgie_lit.testing.tiny_models import (
-    RESOLUTION,
-    random_batch,
-    random_draws,
-    tiny_editor,
-    tiny_kl_autoencoder,
-    tiny_scheduler,
-    tiny_unet,
-)
+from mgie_lit.testing.random_data import RESOLUTION, random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor, tiny_kl_autoencoder, tiny_scheduler, tiny_unet
 from mgie_lit.types import EditBatch, EditDraws
 
 NO_DROPOUT = Objective(dropout_text_prob=0.0, dropout_both_prob=0.0, dropout_image_prob=0.0)

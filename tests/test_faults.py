@@ -31,13 +31,9 @@ from mgie_lit.functional.losses import instruction_loss
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prompts import NO_VISUAL_TOKENS, EditPrompt
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
+from mgie_lit.testing.random_data import RandomDataset, random_batch, random_example, random_image, tiny_collator
 from mgie_lit.testing.tiny_models import (
     VISION_SIZE,
-    RandomDataset,
-    random_batch,
-    random_example,
-    random_image,
-    tiny_collator,
     tiny_editor,
     tiny_guide,
     tiny_kl_autoencoder,

@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.models.freezing import set_trainable
-from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.types import EditBatch, GuideLosses
 
 META = torch.device("meta")

@@ -21,7 +21,8 @@ from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 from mgie_lit.sampling.presets import fast
-from mgie_lit.testing.tiny_models import random_image, tiny_editor
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_editor
 
 OPTIONS = SamplingOptions(resolution=16, num_inference_steps=2, guidance_scale=2.0, image_guidance_scale=1.5)
 PARTS = {"mllm", "edit_head", "tokenizer", "image_processor", "autoencoder", "unet", "scheduler"}

@@ -6,19 +6,14 @@ tokens, patches and channels are alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mgie_lit.data.collate import EditCollator
-from mgie_lit.data.transforms import PairTransform
 from mgie_lit.editor import Editor
 from mgie_lit.functional.diffusion import PredictionType
 from mgie_lit.guides.mllm import MLLMGuide
@@ -27,9 +22,7 @@ from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.models.unet import zero_output
 from mgie_lit.prompts import EditPrompt, load_tokenizer
-from mgie_lit.types import EditBatch, EditDraws, EditExample
 
-RESOLUTION = 16  # pixels, side of the training images
 VOCAB_SIZE = 530  # more than the tokenizer's 512, as padded checkpoints have
 LLM_DIM, LLM_HEADS, LLM_FEEDFORWARD = 40, 5, 52
 VISION_DIM, VISION_HEADS, VISION_FEEDFORWARD = 24, 3, 36
@@ -38,14 +31,6 @@ NUM_IMAGE_PATCHES = (VISION_SIZE // VISION_PATCH) ** 2
 HEAD_DIM, HEAD_HEADS, HEAD_FEEDFORWARD, NUM_QUERIES = 28, 7, 44, 6
 CONDITION_DIM = 20
 MAX_LENGTH = 96  # tokens
-
-_INSTRUCTIONS = ("make it brighter", "turn the photo grayscale, please", "warmer", "give it much more contrast")
-_EXPRESSIVE = (
-    "the picture would be brighter",
-    "the photo would be in black and white without any color",
-    "warm light",
-    "stronger contrast between the dark and the bright parts",
-)
 
 
 def tiny_prompt(*, num_image_patches: int = NUM_IMAGE_PATCHES, max_length: int = MAX_LENGTH) -> EditPrompt:
@@ -237,115 +222,3 @@ def tiny_editor(
         return Editor(
             guide, PatchAutoencoder(patch_size=2, scaling_factor=0.8), unet, scheduler, source_scale=0.5
         ).eval()
-
-
-def random_image(width: int, height: int, *, seed: int) -> Image.Image:
-    """RGB image of uniform noise.
-
-    Args:
-        width: Pixels.
-        height: Pixels.
-        seed: Of the noise.
-
-    Returns:
-        The image; the same one for the same arguments.
-    """
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels, mode="RGB")
-
-
-def random_example(index: int) -> EditExample:
-    """An example with random images, ``sample-<index>``; the same one at every call.
-
-    Args:
-        index: From 0; neighbours have instructions of other lengths.
-
-    Returns:
-        Source and target of ``RESOLUTION`` squared, unrelated to each other and to the words.
-    """
-    return EditExample(
-        sample_id=f"sample-{index}",
-        source=random_image(RESOLUTION, RESOLUTION, seed=2 * index),
-        target=random_image(RESOLUTION, RESOLUTION, seed=2 * index + 1),
-        instruction=_INSTRUCTIONS[index % len(_INSTRUCTIONS)],
-        expressive_instruction=_EXPRESSIVE[index % len(_EXPRESSIVE)],
-    )
-
-
-class RandomDataset:
-    """A data set of random examples.
-
-    Args:
-        split: Any name; it goes into the ids, so that splits are disjoint.
-        num_examples: Size.
-    """
-
-    def __init__(self, split: str, num_examples: int) -> None:
-        self.split = split
-        self.num_examples = num_examples
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return self.num_examples
-
-    def __getitem__(self, index: int) -> EditExample:
-        """The example at ``index``."""
-        example = random_example(index)
-        return EditExample(
-            sample_id=self.sample_id(index),
-            source=example.source,
-            target=example.target,
-            instruction=example.instruction,
-            expressive_instruction=example.expressive_instruction,
-        )
-
-    def sample_id(self, index: int) -> str:
-        """Id of the example at ``index``."""
-        return f"{self.split}-{index}"
-
-
-def tiny_collator(guide: MLLMGuide) -> EditCollator:
-    """Makes batches of ``RESOLUTION`` pixels for a guide.
-
-    Args:
-        guide: Its prompt and image processor are used.
-
-    Returns:
-        Examples -> ``EditBatch``.
-    """
-    return EditCollator(guide.prompt, guide.image_processor, PairTransform(RESOLUTION))
-
-
-def random_batch(editor: Editor, indices: Sequence[int] = (0, 1, 2)) -> EditBatch:
-    """A batch of random examples for an editor.
-
-    Args:
-        editor: With an ``MLLMGuide``.
-        indices: Of the examples.
-
-    Returns:
-        One row for each index, on the CPU.
-    """
-    assert isinstance(editor.guide, MLLMGuide)
-    return tiny_collator(editor.guide)([random_example(index) for index in indices])
-
-
-def random_draws(editor: Editor, batch: EditBatch, *, seed: int = 0) -> EditDraws:
-    """Draws of a training step in which no condition is dropped.
-
-    Args:
-        editor: Gives the shape of the latents and the number of timesteps.
-        batch: Of the step.
-        seed: Of the draws.
-
-    Returns:
-        Draws for every row of the batch, on the CPU.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(batch), *editor.batch_latent_shape(batch))
-    return EditDraws(
-        noise=torch.randn(shape, generator=generator),
-        latent_noise=torch.randn(shape, generator=generator),
-        timesteps=torch.randint(len(editor.scheduler.alphas_cumprod), (len(batch),), generator=generator),
-        condition_dropout=torch.ones(len(batch)),
-    )

@@ -21,7 +21,7 @@ from mgie_lit.checkpoints.instruct_pix2pix import is_instruct_pix2pix, open_inst
 from mgie_lit.errors import CheckpointError
 from mgie_lit.guides.text import TextGuide
 from mgie_lit.sampling.loop import sample_edit
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 from mgie_lit.testing.tiny_text import write_instruct_pix2pix
 
 STEPS, SIZE = 5, 16

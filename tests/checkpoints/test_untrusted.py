@@ -17,7 +17,7 @@ from mgie_lit.config.build import load_pipeline
 from mgie_lit.errors import CheckpointError
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.prompts import load_text_tokenizer, load_tokenizer
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 pytestmark = [pytest.mark.faults, pytest.mark.filterwarnings("ignore:Detected pickle protocol")]
 NOTHING_RUN = "nothing in the folder was run; get an export of safetensors"

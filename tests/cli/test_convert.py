@@ -27,7 +27,8 @@ from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.testing import published_weights as published
-from mgie_lit.testing.tiny_models import random_image, tiny_editor
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_editor
 
 Mgie = Callable[..., "subprocess.CompletedProcess[str]"]
 

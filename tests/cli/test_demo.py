@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mgie_lit.cli.main import main
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 ROOT = Path(__file__).resolve().parents[2]
 

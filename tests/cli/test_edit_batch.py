@@ -13,7 +13,8 @@ from mgie_lit.cli.main import main
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions
-from mgie_lit.testing.tiny_models import random_image, tiny_editor
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_editor
 
 pytestmark = pytest.mark.faults
 

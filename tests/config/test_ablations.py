@@ -20,7 +20,7 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.edit import SamplingOptions
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "conf" / "experiment").glob("*.yaml"))
 SWEEPS = [file for file in FILES if "hydra" in OmegaConf.load(file)]

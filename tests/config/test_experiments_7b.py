@@ -15,7 +15,8 @@ from mgie_lit.config.shapes import build_shapes
 from mgie_lit.config.validate import validate_config
 from mgie_lit.editor import Objective
 from mgie_lit.sampling.loop import sample_edit
-from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 from mgie_lit.types import Condition
 

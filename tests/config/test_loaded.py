@@ -22,7 +22,7 @@ from mgie_lit.config.runs import resolved
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.edit import edit_images
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 from mgie_lit.testing.tiny_text import write_instruct_pix2pix
 
 

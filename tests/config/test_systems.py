@@ -21,7 +21,7 @@ from mgie_lit.errors import CheckpointError, ConfigError, DataError, MGIEError
 from mgie_lit.evaluation.systems import CopySystem, EditorSystem
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.guides.text import TextGuide
-from mgie_lit.testing.tiny_models import random_example
+from mgie_lit.testing.random_data import random_example
 from mgie_lit.testing.tiny_text import write_instruct_pix2pix
 from mgie_lit.types import EditExample
 

@@ -27,7 +27,8 @@ from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.prepare.cache import Encoder, build_cache
 from mgie_lit.testing.datasets import write_imagefolder
-from mgie_lit.testing.tiny_models import RandomDataset, random_image, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import RandomDataset, random_image, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 from mgie_lit.training.optim import adamw, warmup_cosine
 from mgie_lit.types import EditBatch

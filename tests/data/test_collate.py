@@ -11,14 +11,8 @@ from mgie_lit.data.collate import CutDataset, EditCollator
 from mgie_lit.data.transforms import INTERMEDIATE_SIDE, PairTransform, TwoStepTransform
 from mgie_lit.errors import DataError
 from mgie_lit.guides.mllm import MLLMGuide
-from mgie_lit.testing.tiny_models import (
-    RESOLUTION,
-    VISION_SIZE,
-    random_example,
-    random_image,
-    tiny_collator,
-    tiny_guide,
-)
+from mgie_lit.testing.random_data import RESOLUTION, random_example, random_image, tiny_collator
+from mgie_lit.testing.tiny_models import VISION_SIZE, tiny_guide
 from mgie_lit.vocabulary import IGNORE_INDEX
 
 

@@ -7,7 +7,8 @@ import pytest
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.errors import ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_guide
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_guide
 
 
 class Reader:

@@ -29,7 +29,8 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prompts import EditPrompt, load_tokenizer
 from mgie_lit.testing.datasets import write_imagefolder, write_ipr2pr_columns
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_guide
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_guide
 from mgie_lit.types import EditBatch
 
 if TYPE_CHECKING:

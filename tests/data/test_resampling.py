@@ -8,7 +8,7 @@ from sklearn.datasets import load_sample_images
 from mgie_lit.data.resampling import resize
 from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 from mgie_lit.errors import ConfigError
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 
 @pytest.fixture(scope="module")

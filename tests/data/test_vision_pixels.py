@@ -11,7 +11,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from mgie_lit.data import vision_pixels
 from mgie_lit.data.vision_pixels import VisionPixels
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 SETTINGS: list[dict[str, Any]] = [
     {},  # those of ViT-L/14

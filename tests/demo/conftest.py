@@ -21,7 +21,8 @@ from mgie_lit.demo.models import Shelf
 from mgie_lit.demo.server import ENVIRONMENT, Server
 from mgie_lit.demo.studio import Studio
 from mgie_lit.sampling.edit import SamplingOptions
-from mgie_lit.testing.tiny_models import random_image, tiny_scheduler
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_scheduler
 
 # anyio reads its own parts when they are first asked for, which is in the server's threads. pytest rewrites them on
 # the way, because anyio brings a plugin, and Python 3.11 can not parse in two threads at once (CPython issue 106905).

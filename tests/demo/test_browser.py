@@ -13,7 +13,7 @@ import pytest
 
 from mgie_lit.demo.server import Server
 from mgie_lit.demo.studio import Studio
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 if TYPE_CHECKING:
     from conftest import FakeModel

@@ -11,7 +11,7 @@ from mgie_lit.demo.interrupt import checked_layers
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.call import MGIEPipelineOutput
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 
 class Countdown:

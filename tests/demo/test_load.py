@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_CLIENTS = 20

@@ -15,7 +15,7 @@ from mgie_lit.demo.requests import EditRequest
 from mgie_lit.demo.server import Server, check_port
 from mgie_lit.demo.studio import Studio
 from mgie_lit.errors import ConfigError
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 if TYPE_CHECKING:
     from conftest import FakeModel

@@ -14,7 +14,8 @@ from mgie_lit.doctor.precision import parse_precision
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.freezing import set_trainable
-from mgie_lit.testing.tiny_models import RESOLUTION, random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import RESOLUTION, random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.types import EditBatch, EditDraws
 
 PAPER = ["guide.mllm.language_model.model.embed_tokens.*", "guide.mllm.language_model.lm_head.*", "guide.edit_head.*"]

@@ -14,15 +14,12 @@ from mgie_lit.functional.text_code import bag_of_tokens_code, random_token_codes
 from mgie_lit.guides.mllm import ALIGNMENT_SEED, MLLMGuide
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.freezing import set_trainable
+from mgie_lit.testing.random_data import RESOLUTION, random_example, random_image, tiny_collator
 from mgie_lit.testing.tiny_models import (
     CONDITION_DIM,
     LLM_DIM,
     NUM_QUERIES,
-    RESOLUTION,
     VOCAB_SIZE,
-    random_example,
-    random_image,
-    tiny_collator,
     tiny_edit_head,
     tiny_guide,
     tiny_mllm,

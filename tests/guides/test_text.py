@@ -15,14 +15,8 @@ from mgie_lit.errors import DataError
 from mgie_lit.guides.text import TextGuide, TextPrompt
 from mgie_lit.models.text_encoder import make_text_encoder
 from mgie_lit.prompts import NO_VISUAL_TOKENS, load_text_tokenizer
-from mgie_lit.testing.tiny_models import (
-    CONDITION_DIM,
-    RESOLUTION,
-    random_draws,
-    random_example,
-    random_image,
-    tiny_guide,
-)
+from mgie_lit.testing.random_data import RESOLUTION, random_draws, random_example, random_image
+from mgie_lit.testing.tiny_models import CONDITION_DIM, tiny_guide
 from mgie_lit.testing.tiny_text import TEXT_LENGTH, tiny_text_editor, tiny_text_encoder, tiny_text_guide
 from mgie_lit.types import EditBatch
 from mgie_lit.vocabulary import IGNORE_INDEX

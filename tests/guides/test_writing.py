@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prompts import EditPrompt
-from mgie_lit.testing.tiny_models import random_image, tiny_guide
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_guide
 from mgie_lit.types import Condition
 from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
 

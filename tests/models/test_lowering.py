@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.models.lowering import lower_frozen
-from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 
 PAPER = ["*.embed_tokens.*", "*.lm_head.*", "guide.edit_head.*", "unet.*"]
 

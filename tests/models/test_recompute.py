@@ -9,7 +9,8 @@ from torch import Tensor
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.models.recompute import RecomputedLlamaLayer, recompute_layers
-from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.compute import Compute
 
 SWITCHES = [{"checkpoint_language_model": True}, {"checkpoint_unet": True}]

@@ -27,7 +27,8 @@ from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.prepare import cache as prepare_cache
 from mgie_lit.prepare.cache import Encoder, build_cache
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 from mgie_lit.training.optim import adamw, warmup_cosine
 from mgie_lit.types import EditExample
@@ -242,7 +243,8 @@ import torch
 from mgie_lit.data.cache.recipe import recipes_of
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.prepare.cache import Encoder, build_cache
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.data.cache import files
 
 torch.set_num_threads(1)

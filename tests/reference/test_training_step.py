@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from mgie_lit.editor import Editor, Objective
-from mgie_lit.testing.tiny_models import NUM_IMAGE_PATCHES, random_draws, random_example, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import random_draws, random_example, tiny_collator
+from mgie_lit.testing.tiny_models import NUM_IMAGE_PATCHES, tiny_editor
 from mgie_lit.types import EditDraws, EditExample
 
 CODECS: list[Literal["kl", "patch"]] = ["kl", "patch"]

@@ -12,7 +12,8 @@ from PIL import Image
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
-from mgie_lit.testing.tiny_models import random_image, tiny_editor
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.types import EditedImage
 
 OPTIONS = SamplingOptions(resolution=16, num_inference_steps=2, guidance_scale=2.0, image_guidance_scale=1.5)

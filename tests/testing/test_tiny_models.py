@@ -8,14 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from mgie_lit.testing.tiny_models import (
-    RESOLUTION,
-    RandomDataset,
-    random_batch,
-    random_draws,
-    random_example,
-    tiny_editor,
-)
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.vocabulary import NUM_VISUAL_TOKENS
 
 
@@ -57,33 +50,10 @@ def test_weights_depend_on_the_seed_and_leave_the_global_state_alone() -> None:
     assert not torch.equal(first["unet.conv_in.weight"], other["unet.conv_in.weight"])
 
 
-def test_random_examples_are_the_same_at_every_call_and_differ() -> None:
-    first, again, other = random_example(3), random_example(3), random_example(4)
-    assert (first.source, first.target, first.instruction) == (again.source, again.target, again.instruction)
-    assert first.source != first.target
-    assert first.source != other.source
-    assert first.instruction != other.instruction
-
-
-def test_batch_and_draws_fit_each_other() -> None:
-    editor = tiny_editor("patch")
-    batch = random_batch(editor)
-    draws = random_draws(editor, batch)
-    assert batch.source.shape == (3, 3, RESOLUTION, RESOLUTION)
-    assert draws.noise.shape == draws.latent_noise.shape == (3, 12, RESOLUTION // 2, RESOLUTION // 2)
-    assert torch.equal(random_draws(editor, batch).timesteps, draws.timesteps)
-    assert draws.condition_dropout.tolist() == [1.0] * 3
-
-
-def test_data_set_has_ids_by_split() -> None:
-    dataset = RandomDataset("val", 3)
-    assert [dataset[index].sample_id for index in range(len(dataset))] == ["val-0", "val-1", "val-2"]
-    assert dataset.sample_id(2) == "val-2"
-
-
 @pytest.mark.slow
 def test_neither_lightning_nor_hydra_is_needed() -> None:
-    code = "import sys, mgie_lit.testing.tiny_models; print(*({'lightning', 'hydra'} & set(sys.modules)))"
+    modules = "mgie_lit.testing.tiny_models, mgie_lit.testing.random_data"
+    code = f"import sys, {modules}; print(*({{'lightning', 'hydra'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == []

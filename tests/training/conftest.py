@@ -9,7 +9,8 @@ import pytest
 
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Objective
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 from mgie_lit.training.optim import adamw, warmup_cosine
 from mgie_lit.training.trainer import ResumingTrainer

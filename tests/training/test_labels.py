@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from mgie_lit.testing.tiny_models import random_batch, tiny_editor
+from mgie_lit.testing.random_data import random_batch
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.labels import share_label_mean
 
 

@@ -12,7 +12,8 @@ from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import frozen_roots
-from mgie_lit.testing.tiny_models import random_batch, tiny_editor
+from mgie_lit.testing.random_data import random_batch
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 
 MakeModule = Callable[..., EditModule]

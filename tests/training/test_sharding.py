@@ -16,7 +16,8 @@ from mgie_lit.config.shapes import build_shapes
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import set_trainable
-from mgie_lit.testing.tiny_models import random_batch, tiny_editor
+from mgie_lit.testing.random_data import random_batch
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.draws import draw
 from mgie_lit.training.sharding import shard, sharded_units
 

@@ -25,7 +25,8 @@ from mgie_lit.models.autoencoder import PatchAutoencoder
 from mgie_lit.models.mllm import MLLM
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.testing import published_weights as published
-from mgie_lit.testing.tiny_models import LLM_DIM, random_image, tiny_edit_head, tiny_editor
+from mgie_lit.testing.random_data import random_image
+from mgie_lit.testing.tiny_models import LLM_DIM, tiny_edit_head, tiny_editor
 
 HEAD_HEADS = 4  # ml-mgie's, which the files do not tell
 

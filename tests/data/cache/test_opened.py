@@ -17,7 +17,8 @@ from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.prepare.cache import Encoder, build_cache
-from mgie_lit.testing.tiny_models import random_example, random_image, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import random_example, random_image, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.types import EditExample
 
 FROZEN, ALL = ["unet.*", "guide.edit_head.*"], ["unet.*", "guide.*"]

@@ -11,7 +11,8 @@ from mgie_lit.data.transforms import PairTransform, TwoStepTransform
 from mgie_lit.editor import Editor
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import set_trainable
-from mgie_lit.testing.tiny_models import tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 
 FROZEN = ["unet.*", "guide.edit_head.*"]
 

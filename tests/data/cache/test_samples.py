@@ -12,7 +12,7 @@ from PIL import Image
 
 from mgie_lit.data.cache import samples
 from mgie_lit.data.cache.samples import Sample, SampleTable, describe, is_untouched, pixel_digest
-from mgie_lit.testing.tiny_models import random_example
+from mgie_lit.testing.random_data import random_example
 
 
 def sample(number: int, source: int = 0) -> Sample:

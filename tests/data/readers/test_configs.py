@@ -11,7 +11,8 @@ from mgie_lit.config.compose import compose_config
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.errors import ConfigError
 from mgie_lit.testing.datasets import WRITERS
-from mgie_lit.testing.tiny_models import tiny_collator, tiny_guide
+from mgie_lit.testing.random_data import tiny_collator
+from mgie_lit.testing.tiny_models import tiny_guide
 
 MIXTURE = "ipr2pr_magicbrush"
 

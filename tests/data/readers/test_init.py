@@ -9,7 +9,7 @@ import pytest
 from mgie_lit.data.readers import EditDataset, has_expressive, listing, require_expressive
 from mgie_lit.data.readers.evr import EVR
 from mgie_lit.errors import ConfigError
-from mgie_lit.testing.tiny_models import RandomDataset
+from mgie_lit.testing.random_data import RandomDataset
 
 
 def test_readers_that_make_their_own_words_are_taken_at_their_word() -> None:

@@ -29,7 +29,8 @@ from mgie_lit.data.readers.parquet import ParquetRows, RowGroup, list_groups
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.testing.datasets import write_ipr2pr_columns, write_magicbrush_columns
-from mgie_lit.testing.tiny_models import tiny_collator, tiny_guide
+from mgie_lit.testing.random_data import tiny_collator
+from mgie_lit.testing.tiny_models import tiny_guide
 
 PROMPTS, BATCH_SIZE, GROUP_ROWS, HELD = 24, 2, 3, 2
 HUB = "hf:owner/name"

@@ -14,7 +14,8 @@ from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.prepare.shards.writing import write_shards
 from mgie_lit.testing.datasets import write_imagefolder
-from mgie_lit.testing.tiny_models import tiny_collator, tiny_guide
+from mgie_lit.testing.random_data import tiny_collator
+from mgie_lit.testing.tiny_models import tiny_guide
 
 NUM_EXAMPLES, BATCH_SIZE = 20, 2
 

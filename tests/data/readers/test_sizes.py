@@ -27,7 +27,7 @@ from mgie_lit.testing.datasets import (
     write_ipr2pr_packed,
     write_magicbrush_columns,
 )
-from mgie_lit.testing.tiny_models import RandomDataset
+from mgie_lit.testing.random_data import RandomDataset
 
 
 @pytest.mark.parametrize("orientation", [None, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9])

@@ -15,7 +15,7 @@ import pytest
 
 from mgie_lit.prepare.shards.manifest import LOCK
 from mgie_lit.testing.datasets import write_imagefolder
-from mgie_lit.testing.tiny_models import random_image
+from mgie_lit.testing.random_data import random_image
 
 LIMIT = 20480  # bytes of a shard: three of the pairs
 KILLED = -9

@@ -17,7 +17,8 @@ from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Objective
 from mgie_lit.metrics.pixel import L1, SSIM
 from mgie_lit.sampling.edit import SamplingOptions
-from mgie_lit.testing.tiny_models import RandomDataset, tiny_collator, tiny_editor
+from mgie_lit.testing.random_data import RandomDataset, tiny_collator
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.callbacks.evaluate import EvaluateEdits
 from mgie_lit.training.module import EditModule
 
