@@ -11,9 +11,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb
 
 from mgie_lit.models.key_values import CACHE_ARGUMENT, KeyValueCache, Prefix
+from mgie_lit.models.language_layers import run_layers
 
 
 class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -90,17 +90,14 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             raise ValueError("pixels: this MLLM was built without a vision tower; expected none")
         device, dtype = pixels.device.type, self.vision_tower.dtype
         is_mixed = torch.is_autocast_enabled(device) and dtype != torch.float16
-        with torch.autocast(
-            device, enabled=is_mixed
-        ):  # a half tower computes in its own type (faults.half_vision_tower)
+        # a half tower computes in its own type (faults.half_vision_tower)
+        with torch.autocast(device, enabled=is_mixed):
             return self._tower_states(pixels.to(dtype))[:, 1:]
 
     def _tower_states(self, pixels: Tensor) -> Tensor:
         """Hidden state ``vision_layer`` of the tower, ``(B, 1 + N, E)``; the layers above it are not run."""
         tower = cast("CLIPVisionModel", self.vision_tower)
-        num_layers = self.vision_layer % (
-            len(tower.encoder.layers) + 1
-        )  # hidden state 0 is what enters the first layer
+        num_layers = self.vision_layer % (len(tower.encoder.layers) + 1)  # state 0 is what enters the first layer
         states = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in tower.encoder.layers[:num_layers]:
             states = layer(states, None)
@@ -167,7 +164,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
             return cast("Tensor", outputs.last_hidden_state)
         # transformers would look at the positions to find out that no mask is needed, and wait for the device
         positions = torch.arange(embeddings.shape[1], device=embeddings.device)[None]  # (1, S)
-        return self._run_layers(embeddings, positions)
+        return run_layers(model, embeddings, positions)
 
     def extend(
         self,
@@ -199,7 +196,7 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
                     cache.length
                 )
             mask = embeddings.new_zeros(sees.shape).masked_fill_(~sees, torch.finfo(embeddings.dtype).min)
-        return self._run_layers(embeddings, positions, mask, cache, num_states)
+        return run_layers(self.language_model.model, embeddings, positions, mask, cache, num_states)
 
     @torch.no_grad()
     def prefix(self, embeddings: Float[Tensor, "B P D"], *, has_states: bool = True) -> list[Prefix]:
@@ -221,37 +218,6 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
     @property
     def _is_eager(self) -> bool:
         return bool(self.language_model.config._attn_implementation == "eager")
-
-    def _run_layers(
-        self,
-        embeddings: Tensor,
-        positions: Tensor,
-        attention_mask: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        num_states: int | None = None,
-    ) -> Tensor:
-        """All layers of the language model and the final norm, ``(B, S, D)`` or the last ``num_states`` of it."""
-        model = self.language_model.model
-        rotation = model.rotary_emb(embeddings, position_ids=positions)
-        hidden = embeddings
-        for index, layer in enumerate(model.layers, 1):
-            if index == len(model.layers) and num_states is not None:
-                assert cache is not None
-                unread = embeddings.shape[1] - num_states
-                _store_keys_and_values(layer.self_attn, layer.input_layernorm(hidden[:, :unread]), rotation, cache)
-                if not num_states:
-                    return hidden[:, unread:]
-                hidden, positions = hidden[:, unread:], positions[:, unread:]
-                rotation = (rotation[0][:, unread:], rotation[1][:, unread:])
-                attention_mask = None if attention_mask is None else attention_mask[..., unread:, :]
-            hidden = layer(
-                hidden,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                position_embeddings=rotation,
-                **{CACHE_ARGUMENT: cache},
-            )
-        return cast("Tensor", model.norm(hidden))
 
     def states_with_new_tail(
         self,
@@ -298,18 +264,6 @@ class MLLM(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Scores over the vocabulary for what follows each hidden state."""
         scores: Tensor = self.language_model.lm_head(hidden_states)
         return scores
-
-
-def _store_keys_and_values(
-    attention: LlamaAttention, hidden: Tensor, rotation: tuple[Tensor, Tensor], cache: KeyValueCache
-) -> None:
-    """What LLaMA's attention stores of tokens whose own states nobody reads."""
-    keys, values = (
-        projection(hidden).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)  # (B, heads, S, d)
-        for projection in (attention.k_proj, attention.v_proj)
-    )
-    cos, sin = (part[:, : hidden.shape[1]] for part in rotation)
-    cache.update(apply_rotary_pos_emb(keys, keys, cos, sin)[1], values, attention.layer_idx)
 
 
 def _projector(vision_dim: int, hidden_dim: int, num_layers: int) -> nn.Module:
