@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,7 +26,7 @@ from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.types import EditExample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from PIL import Image
 
@@ -210,10 +211,8 @@ class FileReader(Dataset[EditExample]):
 
     def _example(self, position: int) -> EditExample:
         row = self._row_at(position)
-        try:
+        with _faults_of(row):
             source, target, mask = self.open_images(row)
-        except DataError as error:
-            raise DataError(f"{row.sample_id} ({row.origin}): {error}") from error
         return EditExample(
             sample_id=row.sample_id,
             source=source,
@@ -229,10 +228,8 @@ class FileReader(Dataset[EditExample]):
 
     def _measured(self, position: int) -> tuple[int, int]:
         row = self._row_at(position)
-        try:
+        with _faults_of(row):
             return self.source_size(row)
-        except DataError as error:
-            raise DataError(f"{row.sample_id} ({row.origin}): {error}") from error
 
     def _row_at(self, position: int) -> Row:
         return self.complete(row_at(self._rows.table, position))
@@ -316,3 +313,12 @@ class FileReader(Dataset[EditExample]):
     def _ids(self, positions: Sequence[int] | np.ndarray) -> list[str]:
         ids: list[str] = self._rows.table["sample_id"].take(pa.array(positions, pa.int64())).to_pylist()
         return ids
+
+
+@contextmanager
+def _faults_of(row: Row) -> Iterator[None]:
+    """What is wrong with a row's images is told with its id and place."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{row.sample_id} ({row.origin}): {error}") from error
