@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,10 +20,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from edit import environment, without_outputs
-from edit_sides.table import origin
 from index import write_prompts
-from train_step import EXPRESSIVE, Case, adamw, case_config, fill_case, our_step, run_step
+from shared.origin import command_of, environment, origin, write_files
+from step_sides.case import EXPRESSIVE, Case, case_config, fill_case
+from step_sides.sides import adamw, our_step, run_step
 
 from mgie_lit.config.build import build_editor
 from mgie_lit.config.compose import compose_config
@@ -228,12 +226,11 @@ def main() -> None:
     print(render(curves))
     if options.markdown is None:
         return
-    options.markdown.parent.mkdir(parents=True, exist_ok=True)
     plot = options.markdown.with_suffix(".png")
-    draw(curves, plot)
-    command = "OMP_NUM_THREADS=1 " + shlex.join(["python", "benchmarks/cost_growth.py", *without_outputs(sys.argv[1:])])
+    command = "OMP_NUM_THREADS=1 " + command_of(__file__)
     page = render_page(curves, size=options.size, rounds=options.rounds, command=command, plot=plot.name)
-    options.markdown.write_text(page + "\n", encoding="utf-8")
+    write_files({options.markdown: page})
+    draw(curves, plot)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,11 @@ Peak memory is that of a process of its own for each side.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import shlex
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +41,9 @@ from edit_sides.sides import (
 )
 from edit_sides.table import render, render_page
 from PIL import Image
-from train_step import NOTHING, SIDES, YARDSTICK, high_water_bytes, peak_bytes, ratio
+from shared.measures import YARDSTICK, high_water_bytes, peak_bytes, ratio
+from shared.origin import command_of, environment, write_files
+from step_sides.sides import NOTHING, SIDES
 
 from mgie_lit.config.compose import compose_config
 from mgie_lit.config.run import evaluate_run
@@ -222,21 +217,6 @@ def report(
     }
 
 
-def environment() -> dict[str, Any]:
-    """Where the numbers come from."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent).stdout
-    names = ("torch", "transformers", "diffusers")
-    return {
-        "commit": commit.strip() or "unknown",
-        "month": datetime.now(tz=UTC).strftime("%B %Y"),
-        "cpu_cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in names},
-    }
-
-
 def main() -> None:
     """Measure, print, and fail where the sides do not give the same."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -269,22 +249,8 @@ def main() -> None:
         where=where,
     )
     print(render(result))
-    command = "OMP_NUM_THREADS=1 " + shlex.join(["python", "benchmarks/edit.py", *without_outputs(sys.argv[1:])])
-    texts = {options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)}
-    for path, text in texts.items():
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8")
-
-
-def without_outputs(arguments: list[str]) -> list[str]:
-    """What a reader has to type; where its files went is not his matter."""
-    kept = list(arguments)
-    for option in ("--json", "--markdown"):
-        if option in kept:
-            place = kept.index(option)
-            del kept[place : place + 2]
-    return kept
+    command = "OMP_NUM_THREADS=1 " + command_of(__file__)
+    write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)})
 
 
 if __name__ == "__main__":

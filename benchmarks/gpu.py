@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,25 +26,22 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from edit import environment, without_outputs
 from edit_sides.sides import EditCase, edit_case, our_edit, our_options, our_text
 from gpu_parts.clock import Clock, fitting, matrix_rates
 from gpu_parts.table import render, render_page
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from train_step import (
+from shared.measures import YARDSTICK, high_water_bytes
+from shared.origin import command_of, environment, write_files
+from step_sides.case import Case, case_config, fill_case
+from step_sides.sides import (
     FUSED,
     OURS,
     OURS_CACHED,
     OURS_NEW_ROWS,
     SWITCHES,
-    YARDSTICK,
-    Case,
     Step,
     adamw,
-    case_config,
-    fill_case,
-    high_water_bytes,
     our_step,
     plain_step,
     run_step,
@@ -280,12 +275,8 @@ def main() -> None:
         )
     result = measure(options)
     print(render(result))
-    command = shlex.join(["python", "benchmarks/gpu.py", *without_outputs(sys.argv[1:])])
-    texts = {options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)}
-    for path, text in texts.items():
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text + "\n", encoding="utf-8")
+    command = command_of(__file__)
+    write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)})
 
 
 if __name__ == "__main__":

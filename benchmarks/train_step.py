@@ -14,252 +14,34 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
-from PIL import Image
-from reference_step import IGNORED, Losses, Yardstick, plain_attention, plain_gates
-from torch import Tensor, nn
+from shared.measures import YARDSTICK, high_water_bytes, peak_bytes, ratio, seconds, spread
+from shared.origin import write_files
+from step_sides.case import Case, make_case
+from step_sides.parts import Parts
+from step_sides.sides import (
+    FUSED,
+    NOTHING,
+    OURS,
+    OURS_CACHED,
+    OURS_NEW_ROWS,
+    SIDES,
+    SWITCHES,
+    Step,
+    adamw,
+    our_step,
+    plain_step,
+    run_step,
+)
 
-from mgie_lit.config.build import build_editor
-from mgie_lit.config.build_training import build_datamodule, build_module
-from mgie_lit.config.compose import compose_config
-from mgie_lit.editor import Editor, Objective
 from mgie_lit.guides.mllm import MLLMGuide
-from mgie_lit.training.draws import draw
-from mgie_lit.types import EditBatch, EditDraws, EditExample
 
 TOLERANCE = 1e-4  # of gradients, relative to the largest
-CLIP_NORM = 1.0
-YARDSTICK, OURS, OURS_CACHED, OURS_NEW_ROWS = "yardstick", "no caches", "caches", "caches, new rows"
 GOALS = {OURS: 0.80, OURS_CACHED: 0.55, OURS_NEW_ROWS: 0.50}
-FUSED = "fused AdamW"
-NOTHING = "nothing"  # libraries, model and batch, without a step
-SIDES = ("ours", YARDSTICK, NOTHING)
-# As the released code has it, whatever the size's own default is.
-OVERRIDES = (
-    "sampler=ddim",
-    "trainable=paper",
-    "effective_batch_size=null",
-    "size.start.mllm=null",
-    "size.start.diffusion=null",
-    "size.tokenizer.source=small",
-)
-_ENCODER, _DECODER = ", ".join(["DownEncoderBlock2D"] * 4), ", ".join(["UpDecoderBlock2D"] * 4)
-PLAIN_EDITOR = (  # size=tiny has an editor of another kind; here it gets one of the released kind
-    "~size.autoencoder.patch_size",
-    "~size.autoencoder.frequency_gain",
-    "~size.autoencoder.colour_gain",
-    "size.autoencoder._target_=diffusers.AutoencoderKL",
-    "size.autoencoder.scaling_factor=0.18215",
-    "+size.autoencoder.latent_channels=4",
-    "+size.autoencoder.block_out_channels=[16, 16, 32, 32]",
-    f"+size.autoencoder.down_block_types=[{_ENCODER}]",
-    f"+size.autoencoder.up_block_types=[{_DECODER}]",
-    "+size.autoencoder.norm_num_groups=8",
-    "size.unet.in_channels=8",
-    "size.unet.out_channels=4",
-    "size.unet.class_embed_type=null",
-    "size.unet.projection_class_embeddings_input_dim=null",
-)
-INSTRUCTION = "make the photo brighter"
-EXPRESSIVE = "the photo is brighter , and the colours of the photo are a little warmer than before ."
-
-
-@dataclass
-class Case:
-    """What both sides train on."""
-
-    editor: Editor
-    batch: EditBatch
-    cached: EditBatch  # the same with latents and vision states in place of pixels
-    draws: EditDraws
-    objective: Objective
-
-
-class Switched(Yardstick):
-    """The plain step with some switches on.
-
-    Args:
-        editor: As of :class:`Yardstick`.
-        on: Names of ``SWITCHES``.
-        cached: Batch that brings latents and vision states.
-    """
-
-    def __init__(self, editor: Editor, on: set[str], cached: EditBatch) -> None:
-        super().__init__(editor)
-        self.on, self.cached = on, cached
-
-    def _attention(self, *models: Any) -> Any:  # noqa: ANN401
-        return plain_attention(*(() if "attention kernels" in self.on else models))
-
-    def _gates(self, *models: nn.Module) -> Any:  # noqa: ANN401
-        return plain_gates(*(() if "gates computed twice" in self.on else models))
-
-    def _vision(self, pixels: Tensor) -> Tensor:
-        if "cached vision states" in self.on:
-            assert self.cached.vision_states is not None
-            return self.cached.vision_states
-        if "no idle layers of the tower" not in self.on:
-            return super()._vision(pixels)
-        states = self.tower.pre_layrnorm(self.tower.embeddings(pixels))
-        for layer in self.tower.encoder.layers[: self.select_layer + 1 or None]:
-            states = layer(states, None)
-        return cast("Tensor", states[:, 1:])
-
-    def _loss_ce(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        if "scores at labels only" not in self.on:
-            return super()._loss_ce(hidden, labels)
-        following = labels[:, 1:]
-        where = following != IGNORED
-        return nn.functional.cross_entropy(self.llm.lm_head(hidden[:, :-1][where]).float(), following[where])
-
-    def _null(self, states: Tensor, rows: Tensor) -> Tensor:
-        if "null condition once" not in self.on:
-            return super()._null(states, rows)
-        return self._head(torch.zeros_like(states[:1]), rows[:1])
-
-    def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:
-        if "channels last in the autoencoder" in self.on:
-            assert batch.source is not None
-            assert batch.target is not None
-            source, target = (each.to(memory_format=torch.channels_last) for each in (batch.source, batch.target))
-            return super()._latents(replace(batch, source=source, target=target), draws)
-        if "cached latents" not in self.on:
-            return super()._latents(batch, draws)
-        assert self.cached.source_latents is not None
-        assert self.cached.target_mean is not None
-        assert self.cached.target_std is not None
-        clean = (self.cached.target_mean + self.cached.target_std * draws.latent_noise) * self.scaling
-        return self.cached.source_latents, clean
-
-
-SWITCHES = (
-    "null condition once",
-    "scores at labels only",
-    "no idle layers of the tower",
-    "attention kernels",
-    "gates computed twice",
-    "channels last in the autoencoder",
-    FUSED,
-    "cached latents",
-    "cached vision states",
-)
-
-
-def make_case(size: str, batch_size: int, device: str) -> Case:
-    """Editor with random weights, a batch of made-up pictures, and draws without dropped conditions.
-
-    Args:
-        size: Option of ``size``.
-        batch_size: Examples.
-        device: ``cpu`` or ``cuda``.
-
-    Returns:
-        Everything on the device; frozen parts in bfloat16 on a GPU.
-    """
-    config = case_config(size)
-    torch.manual_seed(0)
-    editor = build_editor(config).to(device)
-    return fill_case(editor, config, batch_size)
-
-
-def case_config(size: str, *overrides: str) -> DictConfig:
-    """What the released code trains, in one of our sizes."""
-    plain = PLAIN_EDITOR if size == "tiny" else ()
-    return compose_config("train", [f"size={size}", *OVERRIDES, *plain, "data.num_examples.train=8", *overrides])
-
-
-def fill_case(editor: Editor, config: DictConfig, batch_size: int, expressive: str = EXPRESSIVE) -> Case:
-    """A batch for an editor, on its device.
-
-    Args:
-        editor: Of this config's size.
-        config: Says at which resolution the pictures are.
-        batch_size: Examples.
-        expressive: What is written of each.
-    """
-    module = build_module(config, editor)
-    examples = [made_up_example(index, int(config.size.resolution), expressive) for index in range(batch_size)]
-    batch = build_datamodule(config, editor).collator(examples)
-    shape = editor.batch_latent_shape(batch)
-    draws = draw(batch.sample_ids, seed=0, epoch=0, latent_shape=shape, num_timesteps=1000)
-    draws = replace(draws, condition_dropout=torch.full((batch_size,), 0.5))
-    batch, draws = batch.to(editor.device), draws.to(editor.device)
-    return Case(editor, batch, _cached(editor, batch), draws, module.objective)
-
-
-def made_up_example(index: int, side: int, expressive: str = EXPRESSIVE) -> EditExample:
-    """A smooth picture with a word more or less, so that rows have unequal lengths."""
-    rng = np.random.default_rng(index)
-    pair = []
-    for _ in range(2):
-        coarse = Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8))
-        pair.append(coarse.resize((side, side), Image.Resampling.BICUBIC))
-    words = " ".join(expressive.split()[: len(expressive.split()) - index % 3])
-    return EditExample(f"s{index}", pair[0], pair[1], INSTRUCTION, words)
-
-
-@torch.no_grad()
-def _cached(editor: Editor, batch: EditBatch) -> EditBatch:
-    """What ``mgie prepare cache`` would bring."""
-    assert batch.source is not None
-    assert batch.target is not None
-    assert batch.mllm_pixels is not None
-    guide = cast("MLLMGuide", editor.guide)
-    target = editor.autoencoder.encode(batch.target).latent_dist
-    return replace(
-        batch,
-        source=None,
-        target=None,
-        mllm_pixels=None,
-        source_latents=editor.autoencoder.encode(batch.source).latent_dist.mode(),
-        target_mean=target.mean,
-        target_std=target.std,
-        vision_states=guide.mllm.vision_states(batch.mllm_pixels),
-    )
-
-
-Step = Callable[[], Tensor]
-
-
-def our_step(case: Case, *, cached: bool = False) -> Step:
-    """Our losses."""
-    batch = case.cached if cached else case.batch
-    return lambda: case.editor.losses(batch, case.draws, case.objective).loss
-
-
-def plain_step(case: Case, on: Sequence[str] = ()) -> Step:
-    """The released code's losses, with some switches on."""
-    yardstick = Switched(case.editor, set(on), case.cached)
-    losses: Callable[[], Losses] = lambda: yardstick.losses(case.batch, case.draws)  # noqa: E731
-    return lambda: losses().loss
-
-
-def run_step(case: Case, losses: Step, optimizer: torch.optim.Optimizer) -> None:
-    """One optimizer step."""
-    optimizer.zero_grad(set_to_none=True)
-    losses().backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(trained(case.editor), CLIP_NORM)
-    optimizer.step()
-
-
-def trained(editor: Editor) -> list[nn.Parameter]:
-    """What trains."""
-    return [parameter for parameter in editor.parameters() if parameter.requires_grad]
-
-
-def adamw(case: Case, *, fused: bool) -> torch.optim.Optimizer:
-    """The optimizer of either side; a rate of zero, so that the weights stay what they are."""
-    return torch.optim.AdamW(trained(case.editor), lr=0.0, weight_decay=0.0, fused=True if fused else None)
 
 
 def largest_difference(case: Case, ours: Step, theirs: Step) -> tuple[float, str]:
@@ -277,13 +59,6 @@ def largest_difference(case: Case, ours: Step, theirs: Step) -> tuple[float, str
     apart = {name: float((mine[name] - g).abs().max()) / max(float(g.abs().max()), floor) for name, g in plain.items()}
     worst = max(apart, key=apart.__getitem__)
     return apart[worst], worst
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """CPU seconds of a call, of all its threads."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def measure(case: Case, rounds: int) -> dict[str, list[float]]:
@@ -321,74 +96,6 @@ def measure(case: Case, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-class Parts:
-    """The plain step in parts, each with its backward where it has one.
-
-    Args:
-        case: What is trained.
-    """
-
-    def __init__(self, case: Case) -> None:
-        self.case, self.plain = case, Yardstick(case.editor)
-        self.optimizer = adamw(case, fused=False)
-        batch, draws = case.batch, case.draws
-        with torch.no_grad():
-            assert batch.mllm_pixels is not None
-            self.embeddings = self.plain._spliced(batch.input_ids, batch.mllm_pixels)
-            self.hidden = case.editor.guide.mllm(self.embeddings)  # type: ignore[operator, union-attr]
-            self.states = self.plain._slices(self.hidden, batch.labels.tolist())
-            self.text = self.plain._head(self.states, self.plain.visual_rows)
-            self.latents = self.plain._latents(batch, draws)
-        self.calls: dict[str, Callable[[], object]] = {
-            "vision tower": self._tower,
-            "language model": self._language,
-            "language model, forward": self._language_forward,
-            "scores and cross entropy": self._scores,
-            "autoencoder": self._autoencoder,
-            "edit head": self._head,
-            "UNet": self._unet,
-            "optimizer": self.optimizer.step,
-        }
-
-    @staticmethod
-    def names(times: dict[str, list[float]]) -> list[str]:
-        """Those of the parts among all that was measured."""
-        variants = {YARDSTICK, *SWITCHES, OURS, OURS_CACHED, OURS_NEW_ROWS}
-        return [name for name in times if name not in variants]
-
-    @torch.no_grad()
-    def _tower(self) -> None:
-        assert self.case.batch.mllm_pixels is not None
-        self.plain._vision(self.case.batch.mllm_pixels)
-
-    def _language(self) -> None:
-        embeddings = self.embeddings.clone().requires_grad_()
-        with plain_attention(self.plain.llm):
-            states = self.plain.llm.model(inputs_embeds=embeddings, output_hidden_states=True).hidden_states[-1]
-        states.sum().backward()
-
-    @torch.no_grad()
-    def _language_forward(self) -> None:
-        self.plain.llm.model(inputs_embeds=self.embeddings)
-
-    def _scores(self) -> None:
-        hidden = self.hidden.clone().requires_grad_()
-        self.plain._loss_ce(hidden, self.case.batch.labels).backward()  # type: ignore[no-untyped-call]
-
-    @torch.no_grad()
-    def _autoencoder(self) -> None:
-        self.plain._latents(self.case.batch, self.case.draws)
-
-    def _head(self) -> None:
-        states, rows = self.states.clone().requires_grad_(), self.plain.visual_rows.expand(len(self.states), -1, -1)
-        (self.plain._head(states, rows) + self.plain._null(states, rows)).sum().backward()  # type: ignore[no-untyped-call]
-
-    def _unet(self) -> None:
-        text, draws = self.text.clone().requires_grad_(), self.case.draws
-        inputs = torch.cat([draws.noise, self.latents[0]], dim=1)
-        self.plain.unet(inputs, draws.timesteps, encoder_hidden_states=text)[0].square().mean().backward()
-
-
 def bounds(case: Case, times: dict[str, list[float]]) -> dict[str, float]:
     """The smallest ratio that the switches allow, from the medians of the parts.
 
@@ -411,27 +118,6 @@ def bounds(case: Case, times: dict[str, list[float]]) -> dict[str, float]:
         OURS_CACHED: (always + part["language model"]) / whole,
         OURS_NEW_ROWS: (always + part["language model, forward"]) / whole,
     }
-
-
-def ratio(times: dict[str, list[float]], name: str, plain: str = YARDSTICK) -> dict[str, float]:
-    """A variant's time over the plain one's, round by round: median, and tenths from both ends."""
-    values = np.array(times[name]) / np.array(times[plain])
-    return {key: round(float(np.quantile(values, q)), 3) for key, q in (("median", 0.5), ("p10", 0.1), ("p90", 0.9))}
-
-
-def peak_bytes(script: str, *arguments: str) -> int:
-    """What a script prints last, started in a process of its own: its largest resident memory in bytes."""
-    command = [sys.executable, script, *arguments]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return int(output.splitlines()[-1])
-
-
-def high_water_bytes() -> int:
-    """Largest memory of this process so far, on the GPU where there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text(encoding="utf-8")  # getrusage would count the parent's memory, too
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def run_only(case: Case, side: str) -> int:
@@ -501,11 +187,6 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def spread(row: dict[str, float]) -> str:
-    """A ratio as text."""
-    return f"{row['median']:.2f} [{row['p10']:.2f}, {row['p90']:.2f}]"
-
-
 def main() -> None:
     """Measure, print, and fail where gradients differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -528,9 +209,7 @@ def main() -> None:
     peaks = {side: peak_bytes(__file__, *arguments, "--only", side) for side in SIDES}
     result = report(case, options.size, times, apart, peaks)
     print(render(result))
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_files({options.json: json.dumps(result, indent=1)})
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 from reference_step import MAX_NEW_TOKENS, Written, Yardstick
+from step_sides.case import INSTRUCTION, Case, made_up_example, make_case
+from step_sides.sides import Switched
 from torch import Tensor, nn
-from train_step import INSTRUCTION, Case, Switched, made_up_example, make_case
 
 from mgie_lit.config.compose import compose_config
 from mgie_lit.functional.images import pil_to_unit, unit_to_pil

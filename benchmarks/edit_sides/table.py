@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from train_step import SIDES, spread
+from shared.measures import spread
+from shared.origin import origin
+from step_sides.sides import SIDES
 
 
 def render(result: dict[str, Any]) -> str:
@@ -16,21 +18,6 @@ def render(result: dict[str, Any]) -> str:
     blocks = [_setting(result), _rows(result), _switches(result), _parts(result), _closeness(result)]
     blocks += [_shipped(result)] if result["shipped"] else []
     return "\n\n".join([*blocks, _memory(result)])
-
-
-def origin(env: dict[str, Any], command: str) -> str:
-    """Where the numbers of a page come from.
-
-    Args:
-        env: From ``edit.environment``.
-        command: That made the page.
-    """
-    versions = ", ".join(f"{name} {version}" for name, version in env["versions"].items())
-    return (
-        f"`{command}` at commit `{env['commit']}`, {env['cpu_cores']} CPU cores ({env['threads']} thread(s) used; "
-        f"other work may have run at the same time, so CPU seconds count), Python {env['python']}, {versions}. "
-        "This page is written by that command."
-    )
 
 
 def render_page(result: dict[str, Any], command: str) -> str:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from gpu_parts.clock import Clock, fitting
 from gpu_parts.table import NO_MEASUREMENT, render, render_page
-from train_step import OURS, SWITCHES, YARDSTICK, Case, Step, case_config, our_step
+from shared.measures import YARDSTICK
+from step_sides.case import Case, case_config
+from step_sides.sides import OURS, SWITCHES, Step, our_step
 
 from mgie_lit.editor import Editor
 from mgie_lit.training.compute import Compute

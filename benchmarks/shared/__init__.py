@@ -1,0 +1,1 @@
+"""What several benchmarks share: how they measure, and where their numbers come from and go."""
