@@ -27,7 +27,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 @contextmanager
 def machine_faults_explained(config: DictConfig, datamodule: EditDataModule) -> Iterator[None]:
-    """Say what to do where memory ran out or a loader process died; other errors pass.
+    """Say what to do where memory ran out, a compiler failed or a loader process died; other errors pass.
 
     Args:
         config: Of the training.
@@ -37,12 +37,14 @@ def machine_faults_explained(config: DictConfig, datamodule: EditDataModule) -> 
         Nothing.
 
     Raises:
-        TrainingError: Memory ran out, or a loader process died.
+        TrainingError: Memory ran out, the UNet's blocks could not be compiled, or a loader process died.
     """
     try:
         yield
     except Exception as error:
-        told = out_of_memory(error, config) or explain_worker(error, datamodule.watched)
+        told = (
+            out_of_memory(error, config) or failed_compiler(error, config) or explain_worker(error, datamodule.watched)
+        )
         if told is error:
             raise
         raise told from error
@@ -72,6 +74,24 @@ def out_of_memory(error: Exception, config: DictConfig) -> TrainingError | None:
         "trainer.precision=bf16-mixed or bf16-true, train fewer parts (trainable=paper), cache what is frozen (`mgie "
         "prepare cache`), or spread weights over GPUs (trainer=fsdp). If it happened in a validation, lower "
         "callbacks.evaluate.batch_size; if it is the machine's memory, data.num_workers, too"
+    )
+
+
+def failed_compiler(error: Exception, config: DictConfig) -> TrainingError | None:
+    """What to tell about an error of ``torch.compile``; None where the error is another one."""
+    backend = config.get("compute", {}).get("compile_unet")
+    if backend is None:
+        return None
+    from torch._dynamo.exc import TorchDynamoException  # there already, where a backend is named
+
+    if not isinstance(error, TorchDynamoException):
+        return None
+    cause = getattr(error, "inner_exception", error)
+    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    return TrainingError(
+        f"compute.compile_unet={backend}: expected the UNet's blocks to compile, got: {reason}\n"
+        "inductor needs a C++ compiler on the CPU (g++, or the one that the variable CXX names) and Triton on a GPU. "
+        "Without it train with compute.compile_unet=null"
     )
 
 

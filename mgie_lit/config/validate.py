@@ -13,9 +13,10 @@ from mgie_lit.config.targets import target_faults
 from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
 _UNRESOLVED = object()
+_STARTS = ("mllm", "edit_head", "diffusion")  # what an export has weights for
 
 
 def validate_config(config: DictConfig, *, unused: Collection[str] = ()) -> None:
@@ -31,6 +32,7 @@ def validate_config(config: DictConfig, *, unused: Collection[str] = ()) -> None
         ConfigError: There are faults; the message has a line for each, with its dotted path.
     """
     content, faults = _plain_content(config, unused)
+    faults += _start_faults(content)
     faults += range_faults(_leaves(content))
     faults += target_faults(content)
     if faults:
@@ -72,6 +74,15 @@ def _plain(container: DictConfig | ListConfig, key: Any, path: str, faults: list
         items = (_plain(value, index, f"{path}[{index}]", faults) for index in range(len(value)))
         return [item for item in items if item is not _UNRESOLVED]
     return value
+
+
+def _start_faults(content: dict[str, Any]) -> Iterator[str]:
+    """One folder for everything does not say which parts start from it."""
+    start = content.get("size", {}).get("start", {})
+    if not isinstance(start, dict):
+        got, folder = ("null", "<folder>") if start is None else (start, start)
+        wanted = " ".join(f"size.start.{part}={folder}" for part in _STARTS)
+        yield f"size.start: expected a folder for each part, got {got}; give {wanted}, or those of them that you mean"
 
 
 def _put(container: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401

@@ -14,10 +14,13 @@ from mgie_lit.models.lowering import lower_frozen
 from mgie_lit.models.recompute import recompute_layers
 
 if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
     from mgie_lit.editor import Editor
 
 LOG = logging.getLogger(__name__)
 BF16_MIXED = "bf16-mixed"
+_VARIANTS = 8  # of a block's code, for each size of batch and image and without gradient; the compiler's own number
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,11 @@ class Compute:
             return
         known = torch.compiler.list_backends(exclude_tags=())  # loads the compiler
         if self.compile_unet not in known:
+            usual = sorted(
+                {*torch.compiler.list_backends(), "aot_eager", "eager"}
+            )  # others are the compiler's own tests
             raise ConfigError(
-                f"compute.compile_unet: expected null or one of {', '.join(sorted(known))}, got {self.compile_unet}"
+                f"compute.compile_unet: expected null or one of {', '.join(usual)}, got {self.compile_unet}"
             )
 
     def arrange(self, editor: Editor) -> None:
@@ -79,8 +85,17 @@ class Compute:
             lowered = lower_frozen(editor, reloadable)
             LOG.info("compute.frozen_in_bf16: %d of %d frozen tensors", len(lowered), len(reloadable))
         if self.compile_unet is not None:
-            for block in (*editor.unet.down_blocks, editor.unet.mid_block, *editor.unet.up_blocks):
-                block.compile(backend=self.compile_unet)
+            _compile_blocks(editor.unet, self.compile_unet)
+
+
+def _compile_blocks(unet: UNet2DConditionModel, backend: str) -> None:
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    # The compiler gives up on code that it has compiled so many times, and blocks of one class share theirs: the last
+    # blocks would run as they are once there were smaller batches and validations.
+    config = torch._dynamo.config
+    config.cache_size_limit = max(config.cache_size_limit, _VARIANTS * len(blocks))
+    for block in blocks:
+        block.compile(backend=backend)
 
 
 AS_IT_IS = Compute(frozen_in_bf16=False)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -98,3 +99,45 @@ def test_sigterm_leaves_a_checkpoint(pair: list[str], run_dir: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert len(list((run_dir / "checkpoints").glob("*.ckpt"))) == 1
+
+
+AGAIN = ["compute.checkpoint_unet=true", "compute.checkpoint_language_model=true"]
+WAYS = {  # to compute a step
+    "plain": [],
+    "again": AGAIN,
+    "compiled": ["compute.compile_unet=eager"],
+    "both": [*AGAIN, "compute.compile_unet=aot_eager"],
+}
+
+
+def weights_of_two(folder: Path, way: str) -> dict[str, torch.Tensor]:
+    """What two processes learn in two steps."""
+    run_dir = folder / way
+    process = mgie(f"paths.run_dir={run_dir}", *PAIR, "trainer.max_steps=2", *WAYS[way])
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    content = torch.load(run_dir / "checkpoints" / "step-00000002.ckpt", weights_only=True)
+    return dict(content["state_dict"])
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    return weights_of_two(tmp_path_factory.mktemp("pair"), "plain")
+
+
+def test_layers_computed_again_learn_the_same_in_two_processes(
+    plain_weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    found = weights_of_two(tmp_path, "again")
+    assert found.keys() == plain_weights.keys()
+    assert [name for name, weight in found.items() if not torch.equal(weight, plain_weights[name])] == []
+
+
+@pytest.mark.parametrize("way", ["compiled", "both"])
+def test_compiled_blocks_learn_the_same_in_two_processes(
+    way: str, plain_weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    found = weights_of_two(tmp_path, way)
+    assert found.keys() == plain_weights.keys()
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, plain_weights[name], rtol=1e-3, atol=1e-5, msg=name)

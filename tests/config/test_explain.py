@@ -1,4 +1,4 @@
-"""Memory that runs out."""
+"""Memory that runs out, and compilers that fail."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.exc import InvalidCxxCompiler
 
 from mgie_lit.config import explain
 from mgie_lit.config.compose import compose_config
@@ -39,6 +40,18 @@ def test_other_kinds(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "build_shapes", lambda _: 1 / 0)  # there is no memory for an estimate either
     told = str(out_of_memory(error, compose_config("train", ["paths.run_dir=unused"])))
     assert f"got: {str(error) or 'MemoryError'}\nNo estimate could be made; `mgie doctor`" in told
+
+
+def test_compiler_that_fails() -> None:
+    def no_compiler(*_: object) -> None:
+        raise InvalidCxxCompiler("g+++")
+
+    config = compose_config("train", ["paths.run_dir=unused", "compute.compile_unet=inductor"])
+    with pytest.raises(TrainingError) as raised, machine_faults_explained(config, NOTHING_READ):
+        torch.compile(lambda x: x + 1, backend=no_compiler)(torch.ones(2))
+    told = str(raised.value)
+    assert "compute.compile_unet=inductor: expected the UNet's blocks to compile, got: Compiler: g+++ is not" in told
+    assert told.endswith("Without it train with compute.compile_unet=null")
 
 
 def test_other_errors_pass() -> None:

@@ -47,3 +47,13 @@ def test_hydras_own_node_and_unused_keys_are_not_looked_at() -> None:
     validate_config(config, unused={"size"})
     with pytest.raises(ConfigError, match=r"^size\.source: a value is needed; give it as size\.source=<value>$"):
         validate_config(config)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("start", "folder"), [("an-export", "an-export"), (None, "<folder>")])
+def test_one_folder_for_all_parts(start: str | None, folder: str) -> None:
+    message = (
+        rf"^size\.start: expected a folder for each part, got {start or 'null'}; give size\.start\.mllm={folder} size\."
+    )
+    with pytest.raises(ConfigError, match=message):
+        validate_config(OmegaConf.create({"size": {"start": start}}))

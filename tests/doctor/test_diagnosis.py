@@ -110,6 +110,22 @@ class TestProblems:
         assert problems[0].startswith("paths.root: expected room for a checkpoint of 1,073,741,824 GiB,")
 
 
+@pytest.mark.slow
+def test_what_is_computed_again_needs_less_memory_at_the_papers_size(tmp_path: Path) -> None:
+    recipe = ("experiment=mgie_7b_ipr2pr", "size=llava_7b", "size.tokenizer.source=small", "data.root=unused")
+    needs = {}
+    for switch in ("frozen_in_bf16", "checkpoint_unet", "checkpoint_language_model"):
+        found = diagnosed(tmp_path, *recipe, f"compute.{switch}=true", devices=[GPU] * 8)
+        assert found.problems == []
+        needs[switch] = found
+    plain, unet, language_model = (found.run.kept for found in needs.values())
+    assert unet["UNet"] < 0.2 * plain["UNet"]
+    assert unet["language model"] == plain["language model"]
+    assert language_model["language model"] < 0.2 * plain["language model"]
+    totals = [found.memory.total for found in needs.values()]
+    assert totals[0] > max(totals[1:])
+
+
 @pytest.mark.parametrize(
     ("num_bytes", "text"), [(0, "0 MiB"), (2**20, "1 MiB"), (2**30 - 2**20, "1,023 MiB"), (80 * 2**30, "80 GiB")]
 )

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mgie_lit.checkpoints.frozen import FROZEN_KEY
 from mgie_lit.data.datamodule import EditDataModule
+from mgie_lit.editor import Objective
 from mgie_lit.errors import ConfigError
-from mgie_lit.testing.tiny_models import tiny_editor
+from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
 from mgie_lit.training.callbacks.ema import ExponentialMovingAverage
 from mgie_lit.training.compute import AS_IT_IS, Compute
 from mgie_lit.training.module import EditModule
@@ -77,25 +80,79 @@ def test_nothing_is_converted_in_float32_or_without_a_source(
     assert {parameter.dtype for parameter in module.editor.parameters()} == {torch.float32}
 
 
+def gradients(compute: Compute) -> dict[str, torch.Tensor]:
+    """Loss and gradients of a step of blocks that were drawn alike."""
+    editor = tiny_editor("kl").train()
+    compute.begin(editor, (), "32-true")
+    batch = random_batch(editor)
+    loss = editor.losses(batch, random_draws(editor, batch), Objective()).loss
+    loss.backward()  # type: ignore[no-untyped-call]
+    grads = {name: parameter.grad for name, parameter in editor.named_parameters() if parameter.grad is not None}
+    return {"loss": loss.detach(), **grads}
+
+
+@pytest.fixture
+def _alone(tmp_path: Path) -> Iterator[None]:
+    """Compiled here and now, and nothing of it kept."""
+    with pytest.MonkeyPatch.context() as patch, torch._inductor.config.patch(compile_threads=1):
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+        yield
+
+
 @pytest.mark.slow
-def test_compiled_blocks_train_resume_and_average_under_the_same_names(
-    make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer, tmp_path: Path
-) -> None:
-    parts = (make_module, make_data, make_trainer)
-    compute = Compute(compile_unet="aot_eager")
-    average = ExponentialMovingAverage(decay=0.9, validate=True)
-    plain, _ = fitted(*parts, AS_IT_IS)
-    module, trainer = fitted(*parts, compute, callbacks=[average])
-    assert module.editor.unet.mid_block._compiled_call_impl is not None
-    assert list(module.state_dict()) == list(plain.state_dict())
-    for name, weight in trained(module).items():
-        torch.testing.assert_close(weight, trained(plain)[name], rtol=1e-3, atol=1e-5)
-    trainer.save_checkpoint(tmp_path / "end.ckpt")
-    checkpoint = torch.load(tmp_path / "end.ckpt", weights_only=True)
-    assert set(checkpoint["mgie_ema"]["weights"]) == set(module.trainable_names)
-    again = make_module(sources=SOURCES)
-    again.load_state_dict(checkpoint["state_dict"])
-    assert differences(again, module) == []
+@pytest.mark.usefixtures("_alone")
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+class TestCompiledBlocks:
+    def test_losses_and_gradients_are_the_plain_ones(self, backend: str) -> None:
+        plain, compiled = gradients(AS_IT_IS), gradients(Compute(compile_unet=backend))
+        assert plain.keys() == compiled.keys()
+        for name, gradient in plain.items():
+            scale = gradient.abs().max()  # 0 but for rounding at the biases of keys
+            assert (compiled[name] - gradient).abs().max() <= 1e-5 * scale + 1e-10, name
+
+    def test_they_train_resume_and_average_under_the_same_names(
+        self, backend: str, make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer, tmp_path: Path
+    ) -> None:
+        parts, compute = (make_module, make_data, make_trainer), Compute(compile_unet=backend)
+        average = ExponentialMovingAverage(decay=0.9, validate=True)
+        every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+        plain, _ = fitted(*parts, AS_IT_IS)
+        limits = {"limit_val_batches": 0} if backend == "inductor" else {}  # which compiles for minutes
+        module, _ = fitted(*parts, compute, enable_checkpointing=True, callbacks=[average, every], **limits)
+        assert module.editor.unet.mid_block._compiled_call_impl is not None
+        assert list(module.state_dict()) == list(plain.state_dict())
+        for name, weight in trained(module).items():
+            torch.testing.assert_close(weight, trained(plain)[name], rtol=1e-3, atol=1e-5)
+        checkpoint = torch.load(tmp_path / "step=2.ckpt", weights_only=True)
+        assert set(checkpoint["mgie_ema"]["weights"]) == set(module.trainable_names)
+        again = make_module(sources=SOURCES)
+        again.load_state_dict(checkpoint["state_dict"])
+        assert differences(again, module) == []
+        resumed, _ = fitted(*parts, compute, resume=str(tmp_path / "step=1.ckpt"), **limits)
+        assert differences(resumed, module) == []
+        resumed, _ = fitted(*parts, AS_IT_IS, resume=str(tmp_path / "step=1.ckpt"))
+        for name, weight in trained(module).items():
+            torch.testing.assert_close(weight, trained(resumed)[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_no_block_is_left_out_though_blocks_of_one_class_share_their_code() -> None:
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:  # noqa: ANN401
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.register_backend(backend, name="counting")
+    unet = UNet2DConditionModel(
+        block_out_channels=(4, 4, 8), down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
+        mid_block_type="UNetMidBlock2D", layers_per_block=1, norm_num_groups=2, cross_attention_dim=2,
+    )  # fmt: skip
+    editor: Any = SimpleNamespace(unet=unet)
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        Compute(compile_unet="counting").begin(editor, (), "32-true")
+        unet(torch.zeros(1, 4, 8, 8), 0, torch.zeros(1, 1, 2))
+    assert len(graphs) == 7
 
 
 def test_unknown_backend() -> None:

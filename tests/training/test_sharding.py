@@ -18,6 +18,7 @@ from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import set_trainable
 from mgie_lit.testing.random_data import random_batch
 from mgie_lit.testing.tiny_models import tiny_editor
+from mgie_lit.training.compute import AS_IT_IS, BF16_MIXED, Compute
 from mgie_lit.training.draws import draw
 from mgie_lit.training.sharding import shard, sharded_units
 
@@ -80,6 +81,53 @@ def gradients(editor: Editor, samples: range) -> dict[str, torch.Tensor]:
 
 def spread(editor: Editor) -> set[str]:
     return {name for name, parameter in editor.named_parameters() if isinstance(parameter, DTensor)}
+
+
+AGAIN = {"checkpoint_language_model": True, "checkpoint_unet": True}
+WAYS = {  # switches of a step, and the trainer's precision
+    "plain": (AS_IT_IS, "32-true"),
+    "computed again": (Compute(**AGAIN), "32-true"),
+    "compiled": (Compute(compile_unet="aot_eager"), "32-true"),
+    "mixed": (AS_IT_IS, BF16_MIXED),
+    "lowered": (Compute(), BF16_MIXED),
+    "all": (Compute(**AGAIN, compile_unet="aot_eager"), BF16_MIXED),
+}
+
+
+def gradients_spread(way: str, rank: int) -> dict[str, torch.Tensor]:
+    """Gradients as a step of two processes computes them; what is done before weights are spread is done before."""
+    compute, precision = WAYS[way]
+    editor = editor_that_trains()
+    compute.arrange(editor)
+    frozen = [name for name, parameter in editor.named_parameters() if not parameter.requires_grad]
+    compute.begin(editor, frozen, precision)
+    shard(editor, init_device_mesh("cpu", (2,)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == BF16_MIXED):
+        return gradients(editor, range(2 * rank, 2 * rank + 2))
+
+
+def one_of_two_in_all_ways(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    found = {way: gradients_spread(way, rank) for way in WAYS}
+    if rank == 0:
+        torch.save(found, f"{folder}/gradients.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
+    os._exit(0)
+
+
+@pytest.mark.slow
+def test_switches_of_a_step_change_nothing(tmp_path: Path) -> None:
+    multiprocessing.spawn(one_of_two_in_all_ways, args=(str(tmp_path),), nprocs=2)
+    found = torch.load(tmp_path / "gradients.pt", weights_only=True)
+    assert found.keys() == WAYS.keys()
+    for way, like in (("computed again", "plain"), ("lowered", "mixed")):
+        other = [name for name, gradient in found[like].items() if not torch.equal(gradient, found[way][name])]
+        assert other == [], f"{way}: not to the last bit"
+    for way, like, tolerance in (("compiled", "plain", 1e-4), ("all", "mixed", 2e-2)):
+        for name, gradient in found[like].items():
+            assert (found[way][name] - gradient).abs().max() <= tolerance * gradient.abs().max(), (way, name)
 
 
 def one_of_two(rank: int, folder: str) -> None:

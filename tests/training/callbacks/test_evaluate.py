@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from PIL import Image
 from torch import distributed, multiprocessing
@@ -20,6 +22,7 @@ from mgie_lit.sampling.edit import SamplingOptions
 from mgie_lit.testing.random_data import RandomDataset, tiny_collator
 from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.callbacks.evaluate import EvaluateEdits
+from mgie_lit.training.compute import AS_IT_IS, BF16_MIXED, Compute
 from mgie_lit.training.module import EditModule
 
 OPTIONS = SamplingOptions(num_inference_steps=1, guidance_scale=1.0, image_guidance_scale=1.0, resolution=16)
@@ -72,6 +75,37 @@ def validate(folder: Path, num_examples: int, rank: int = 0, world_size: int = 1
         logged["edits read"] = len(CountingData.read)
         module.on_validation_epoch_end()
     return logged
+
+
+def mixed_score(folder: Path, compute: Compute) -> float:
+    """Mean L1 of a validation's edits in a training in mixed precision with frozen weights that can be loaded again."""
+    editor = tiny_editor("kl").eval()
+    module = EditModule(
+        editor, Objective(), None, None, trainable=["unet.*"], sources={"guide.mllm": "a", "autoencoder": "b"},  # type: ignore[arg-type]
+        compute=compute,
+    )  # fmt: skip
+    data = EditDataModule(RandomDataset, tiny_collator(editor.guide), num_examples={"val": 3}, batch_size=2)
+    plugin = MixedPrecision(BF16_MIXED, "cpu")
+    trainer: Any = SimpleNamespace(
+        global_rank=0, world_size=1, strategy=None, datamodule=data, precision=BF16_MIXED, precision_plugin=plugin
+    )
+    data.trainer = trainer
+    logged: dict[str, float] = {}
+    module.log_dict = logged.update  # type: ignore[assignment,method-assign]
+    compute.begin(editor, module.left_out, trainer.precision)
+    with torch.no_grad():
+        callback = EvaluateEdits({"l1": L1()}, OPTIONS, folder, num_examples=3, num_images=0, batch_size=2)
+        callback.on_validation_epoch_end(trainer, module)
+    return logged["val/l1"]
+
+
+def test_frozen_matrices_in_bfloat16_edit_as_mixed_precision_does(tmp_path: Path) -> None:
+    in_float32 = mixed_score(tmp_path, AS_IT_IS)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mixed_score(tmp_path, AS_IT_IS)
+    assert mixed_score(tmp_path, Compute()) == mixed, "not to the last bit"
+    assert in_float32 != mixed, "without converted matrices edits are in float32"
+    assert in_float32 == pytest.approx(mixed, rel=1e-2)
 
 
 SIZES = (7, 2)  # batches of 2, 2, 2, 1; and a single batch, which can not be shared
