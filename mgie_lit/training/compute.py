@@ -90,12 +90,13 @@ class Compute:
 
 def _compile_blocks(unet: UNet2DConditionModel, backend: str) -> None:
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-    # The compiler gives up on code that it has compiled so many times, and blocks of one class share theirs: the last
-    # blocks would run as they are once there were smaller batches and validations.
+    # Blocks of one class share their code. The compiler gives up on code that it has compiled so many times, and the
+    # last blocks would run as they are once there were smaller batches and validations; and it would take the blocks'
+    # sizes for one that changes, for which its code is slower, or not to be had (inductor on a CPU).
     config = torch._dynamo.config
     config.cache_size_limit = max(config.cache_size_limit, _VARIANTS * len(blocks))
     for block in blocks:
-        block.compile(backend=backend)
+        block.compile(backend=backend, dynamic=False)
 
 
 AS_IT_IS = Compute(frozen_in_bf16=False)
