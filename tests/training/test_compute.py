@@ -15,7 +15,8 @@ from mgie_lit.checkpoints.frozen import FROZEN_KEY
 from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Objective
 from mgie_lit.errors import ConfigError
-from mgie_lit.testing.tiny_models import random_batch, random_draws, tiny_editor
+from mgie_lit.testing.random_data import random_batch, random_draws
+from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.callbacks.ema import ExponentialMovingAverage
 from mgie_lit.training.compute import AS_IT_IS, Compute
 from mgie_lit.training.module import EditModule
