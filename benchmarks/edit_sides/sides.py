@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -16,10 +18,12 @@ from step_sides.sides import Switched
 from torch import Tensor, nn
 
 from mgie_lit.config.compose import compose_config
+from mgie_lit.editor import Editor
 from mgie_lit.functional.images import pil_to_unit, unit_to_pil
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.key_values import CACHE_ARGUMENT
+from mgie_lit.models.unet import lay_channels_last
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 
 SCALES = (7.5, 1.5)  # of text and image, the released code's
@@ -54,6 +58,15 @@ class EditCase:
     def guide(self) -> MLLMGuide:
         """Ours."""
         return cast("MLLMGuide", self.case.editor.guide)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """Ours, as one is loaded for editing; the UNet is a copy, so that the plain edit's stays as it is."""
+        shared = self.case.editor
+        parts = (shared.autoencoder, copy.deepcopy(shared.unet), shared.scheduler)
+        editor = Editor(shared.guide, *parts, source_scale=shared.source_scale).eval()
+        lay_channels_last(editor.unet)
+        return editor
 
 
 class Dictated(nn.Module):
@@ -207,7 +220,7 @@ def our_edit(edit: EditCase, options: SamplingOptions) -> Image.Image:
     """Picture to picture as we do it."""
     with dictated(edit):
         (edited,) = edit_images(
-            edit.case.editor,
+            edit.editor,
             [edit.image],
             [INSTRUCTION],
             options=options,
