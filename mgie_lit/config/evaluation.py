@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,11 @@ from mgie_lit.evaluation.journal import forget, read_journal
 from mgie_lit.evaluation.layouts import MAGICBRUSH_FOLDER, check_choices, write_magicbrush
 from mgie_lit.evaluation.plan import METRICS_FILE, EvaluationPlan, plan_evaluation
 
+LOG = logging.getLogger(__name__)
+_SHARED = (
+    "data: the splits %s hold the same examples, so these scores say nothing about pictures that were not trained on; "
+    "divide the data (docs/datasets.md), or read the scores as training scores"
+)
 WORKER = "mgie_lit.cli.eval_worker"  # module that works on one share
 
 
@@ -81,6 +87,8 @@ def run_evaluation(config: DictConfig) -> Path:
     if is_new:
         check_free(out_dir)
     plan = _make_plan(config)
+    if plan.shared_splits and config.split != "train":  # of that one the reader itself says so
+        LOG.warning(_SHARED, ", ".join(plan.shared_splits))
     plan.claim(resume=not is_new)
     try:
         if is_new:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from mgie_lit.data.readers import SPLITS, KnowsExpressive, KnowsLengths, KnowsSizes, no_lengths, no_sizes
+from mgie_lit.data.readers import SPLITS, KnowsExpressive, KnowsLengths, KnowsSizes, no_lengths, no_sizes, shared_splits
 from mgie_lit.errors import ConfigError
 from mgie_lit.types import EditExample
 
@@ -100,6 +100,11 @@ class Mixture(Dataset[EditExample]):
             session_id=f"{name}-{example.session_id}" if example.session_id else "",
             attributes={**example.attributes, "dataset": name},
         )
+
+    def shared_splits(self) -> tuple[str, ...]:
+        """Splits that share rows of any part."""
+        shared = {split for dataset in self.datasets for split in shared_splits(dataset)}
+        return tuple(split for split in SPLITS if split in shared)
 
     def missing_expressive(self) -> tuple[int, list[str]]:
         """How many different examples of the parts have no expressive instruction, and the ids of the first few."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mgie_lit.data.image_files import open_image
+from mgie_lit.data.readers import shared_splits
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.evaluation.files import write_whole
 from mgie_lit.evaluation.grid import GRID_ROWS, GridRow, comparison_grid, spread
@@ -60,6 +61,11 @@ class EvaluationPlan:
         """Directory of the evaluation."""
         return self.work.out_dir
 
+    @property
+    def shared_splits(self) -> tuple[str, ...]:
+        """Splits that are the same rows, the evaluated one among them; empty where it has rows of its own."""
+        return shared_splits(self.work.dataset)
+
     def claim(self, *, resume: bool = False) -> None:
         """Take the directory, or make sure that the evaluation that goes on there is still the same.
 
@@ -109,6 +115,7 @@ class EvaluationPlan:
         by_turn = means_by_turn(every, names)
         measured = {
             "turns": self.turns,
+            "shared_splits": list(self.shared_splits),
             "intervals": intervals,
             "seeds": list(self.work.seeds),
             "num_samples": table["sample_id"].nunique(),

@@ -26,7 +26,7 @@ from mgie_lit.report.samples import make_grid
 from mgie_lit.report.sweeps import read_all, trial_table
 from mgie_lit.report.systems import systems_table, title_of
 from mgie_lit.report.tables import comparison, group_tables, metric_rows
-from mgie_lit.report.verdict import headline, interval_note, verdicts
+from mgie_lit.report.verdict import headline, interval_note, split_note, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,7 @@ class EvaluationPart:
     rows: list[MetricRow]
     groups: list[GroupTable]
     gallery: Gallery
+    split_note: str
     interval_note: str
     facts: dict[str, str]
 
@@ -228,6 +229,7 @@ def _evaluation_part(evaluation: Evaluation, max_side: int) -> EvaluationPart:
         rows=metric_rows(evaluation),
         groups=group_tables(evaluation),
         gallery=make_gallery(evaluation, max_side=max_side),
+        split_note=split_note(evaluation),
         interval_note=interval_note(evaluation),
         facts=_facts(evaluation),
     )

@@ -144,5 +144,17 @@ def interval_note(evaluation: Evaluation) -> str:
     return note + (" So few units make the intervals rough." if count < FEW_UNITS else "")
 
 
+def split_note(evaluation: Evaluation) -> str:
+    """A warning where what was measured was also trained on; "" where it was not, or nothing is recorded."""
+    protocol = evaluation.section("protocol")
+    shared = [str(split) for split in protocol.get("shared_splits") or ()]
+    if not shared:
+        return ""
+    return (
+        f"Measured on examples that were also there to train on: the splits {_listed(shared)} are the same rows, so "
+        "this says nothing about new pictures."
+    )
+
+
 def _listed(words: Sequence[str], last: str = "and") -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

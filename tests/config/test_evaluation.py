@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from mgie_lit.config.evaluation import _device_of, _refuse_torchrun, resumed_evaluation
 from mgie_lit.errors import CheckpointError, ConfigError
+from mgie_lit.testing.datasets import write_imagefolder
 
 FEW = ("model=copy", "data.num_examples.test=12", "batch_size=2")
 
@@ -71,6 +72,16 @@ def test_worker_that_fails_is_an_error_and_can_be_repaired(tmp_path: Path) -> No
     refused = mgie(*arguments, "num_seeds=2", "paths.run_dir=out", cwd=tmp_path, status=2)
     assert "1 unreadable: made/images/" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_on_training_examples_are_warned_of(tmp_path: Path) -> None:
+    write_imagefolder(tmp_path / "my_pairs", num_examples=2)
+    data = ("data=imagefolder", "data.root=my_pairs", "save_images=false")
+    done = mgie("model=copy", *data, "paths.run_dir=out", cwd=tmp_path)
+    assert "data: the splits train, val, test hold the same examples" in done.stderr
+    protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
+    assert protocol["shared_splits"] == ["train", "val", "test"]
+    assert done.stdout.splitlines()[-1].endswith("out")
 
 
 def test_torchrun_is_told_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:

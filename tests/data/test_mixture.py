@@ -120,3 +120,10 @@ def test_bad_values(parts: dict[str, MixturePart], changes: dict[str, Any], mess
         parts["small"] = MixturePart(parts["small"].reader, changes.pop("small"))
     with pytest.raises(ConfigError, match=message):
         Mixture(**{"split": "train", "parts": parts} | changes)
+
+
+def test_a_mixture_shares_the_splits_of_any_part(parts: dict[str, MixturePart], tmp_path: Path) -> None:
+    assert Mixture("test", parts=parts).shared_splits() == ("train", "val", "test")
+    write_imagefolder(tmp_path / "divided", num_examples=2, is_divided=True)
+    divided = {"own": MixturePart(partial(ImageFolder, root=tmp_path / "divided"))}
+    assert Mixture("test", parts=divided).shared_splits() == ()

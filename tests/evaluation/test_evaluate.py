@@ -76,6 +76,15 @@ def test_files_and_keys_of_an_evaluation(
     assert names == sorted(["grid.png", *images, "metrics.json", "per_sample.parquet"])
 
 
+def test_protocol_says_which_splits_are_the_same_rows(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
+    own, shared = make_dataset(3, 90), make_dataset(3, 90)
+    shared.shared_splits = lambda: ("train", "val", "test")
+    for name, dataset, expected in (("own", own, []), ("shared", shared, ["train", "val", "test"])):
+        out_dir = tmp_path / name
+        evaluate(copy_source, dataset, {"l1": L1()}, out_dir=out_dir, bootstrap=FEW)
+        assert json.loads((out_dir / "metrics.json").read_text())["protocol"]["shared_splits"] == expected
+
+
 def test_table_holds_what_the_numbers_come_from(
     make_dataset: Callable[..., Any], make_system: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -1,12 +1,22 @@
 # ruff: noqa: RUF001 - the page has true minus signs and dashes
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mgie_lit.report.build import write_report
 from mgie_lit.report.read import Evaluation, read_directories
-from mgie_lit.report.verdict import format_value, headline, interval_note, metric_label, outcome, verdicts
+from mgie_lit.report.verdict import (
+    format_value,
+    headline,
+    interval_note,
+    metric_label,
+    outcome,
+    split_note,
+    verdicts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,3 +103,16 @@ def test_numbers_as_text() -> None:
     assert format_value("ssim", -0.02, sign=True) == "−0.0200"
     assert format_value("expressive_exact", 1.0) == "100.0 %"
     assert metric_label("my_own") == "my_own"
+
+
+def test_scores_of_training_examples_are_told_apart(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
+    folder = make_evaluation(tmp_path / "a", 8, pictures=False)
+    assert split_note(evaluation(folder)) == ""
+    summary = json.loads((folder / "metrics.json").read_text())
+    summary["protocol"]["shared_splits"] = ["train", "val", "test"]
+    (folder / "metrics.json").write_text(json.dumps(summary))
+    note = split_note(evaluation(folder))
+    assert "the splits train, val and test are the same rows, so this says nothing about new pictures" in note
+    write_report([folder], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("Beats copying on") < page.index(note) < page.index("L1 0.0303 against")

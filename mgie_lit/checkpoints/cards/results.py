@@ -107,6 +107,8 @@ class Results:
         for name, value in self.summary["metrics"].items():
             row = (value, copy.get(name), differences.get(name))
             lines.append(f"| `{name}` | {' | '.join(_with_interval(one) for one in row)} |")
+        if shared := protocol.get("shared_splits"):
+            lines += ["", f"The splits {', '.join(shared)} are the same examples: nothing is said about new pictures."]
         if sampling := protocol.get("sampling"):
             lines += ["", "Sampling: " + ", ".join(f"`{key}={value}`" for key, value in sampling.items()) + "."]
         return "\n".join(lines)

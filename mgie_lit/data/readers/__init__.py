@@ -58,9 +58,23 @@ class KnowsLengths(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsSplits(Protocol):
+    """A reader whose splits may be the same rows, and that knows so without opening an image."""
+
+    def shared_splits(self) -> tuple[str, ...]:
+        """Splits that share their rows, this one among them; empty where no two do."""
+        ...
+
+
 def has_expressive(dataset: EditDataset) -> bool:
     """Whether every example has an expressive instruction; readers that do not know are taken at their word."""
     return not isinstance(dataset, KnowsExpressive) or dataset.missing_expressive()[0] == 0
+
+
+def shared_splits(dataset: EditDataset) -> tuple[str, ...]:
+    """Splits that share rows with the data set's own; readers that do not know are taken at their word."""
+    return dataset.shared_splits() if isinstance(dataset, KnowsSplits) else ()
 
 
 def require_expressive(dataset: EditDataset, split: str) -> None:

@@ -89,7 +89,7 @@ class FileReader(Dataset[EditExample]):
         # The sub-folder where there is one: owners' archives differ in that.
         self.image_dir = self.root / "images" if (self.root / "images").is_dir() else self.root
         self._rows = self.load()
-        if split == "train" and is_undivided(self._rows.table):
+        if split == "train" and self.shared_splits():
             LOG.warning(
                 "%s: %s is not divided (or too small for it): training, validation and test hold the same %d examples, "
                 "so scores on them mean nothing; see docs/datasets.md#%s",
@@ -203,6 +203,10 @@ class FileReader(Dataset[EditExample]):
             DataError: An image is missing or can not be decoded; the message gives id, row and path.
         """
         return self._example(self._position(index))
+
+    def shared_splits(self) -> tuple[str, ...]:
+        """All splits where the data are not divided, else none."""
+        return SPLITS if is_undivided(self._rows.table) else ()
 
     def missing_expressive(self) -> tuple[int, list[str]]:
         """How many examples have no expressive instruction, and the ids of the first few."""

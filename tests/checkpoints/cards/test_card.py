@@ -72,6 +72,13 @@ def test_numbers_have_their_intervals() -> None:
     assert "\nsplit `test` of `magicbrush`, 400 samples, seeds 0, 1, commit `0123456789`. In brackets" in text
 
 
+def test_numbers_of_training_examples_are_told_apart() -> None:
+    text = "The splits train, val, test are the same examples: nothing is said about new pictures."
+    shared = SUMMARY | {"protocol": SUMMARY["protocol"] | {"shared_splits": ["train", "val", "test"]}}
+    assert text in Card("a", results=(Results(shared, "0"),)).text()
+    assert text not in Card("a", results=(Results(SUMMARY, "0"),)).text()
+
+
 def test_what_is_not_known_is_said() -> None:
     text = Card("a").text()
     card = card_of(text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mgie_lit.data.readers import EditDataset
+from mgie_lit.data.readers import EditDataset, shared_splits
 from mgie_lit.data.readers.imagefolder import ImageFolder
 from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.testing.datasets import write_imagefolder
@@ -109,6 +109,12 @@ def test_undivided_data_are_warned_of_in_training(root: Path, opened: Open, capl
     assert not caplog.text
     ImageFolder("train", root=root)
     assert "is not divided (or too small for it): training, validation and test hold the same 6" in caplog.text
+
+
+def test_which_splits_share_their_rows(root: Path, tmp_path: Path) -> None:
+    assert shared_splits(ImageFolder("test", root=root)) == ("train", "val", "test")
+    write_imagefolder(tmp_path / "divided", num_examples=2, is_divided=True)
+    assert shared_splits(ImageFolder("test", root=tmp_path / "divided")) == ()
 
 
 def test_words_of_a_file(opened: Open, tmp_path: Path) -> None:
