@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: setup  ## Train a small MGIE, evaluate it, edit a photograph, write a report
-	@SHORT=$(SHORT) MGIE=$(BIN)/mgie PYTHON=$(BIN)/python bash benchmarks/quickstart.sh
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} SHORT=$(SHORT) MGIE=$(BIN)/mgie PYTHON=$(BIN)/python bash benchmarks/quickstart.sh
 
 smoke: setup  ## Train for a few steps
 	$(BIN)/mgie train experiment=smoke
@@ -56,6 +56,7 @@ test-faults: setup  ## Trainings killed and resumed dozens of times; full disks,
 	$(PYTEST) -m "faults or kills"
 
 docs: setup  ## The documentation site, into site/; runs the notebooks for it, but not with SHORT=1
+	@echo "building the site$(if $(SHORT),, and running the notebooks: some minutes; SHORT=1 leaves them out)"
 	@EXECUTE_NOTEBOOKS=$(if $(SHORT),,1) OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "site/index.html; with search: $(BIN)/python -m http.server -d site"
 

@@ -67,6 +67,15 @@ def test_make_help_lists_every_target() -> None:
     assert set(phony.group(1).split()) == listed
 
 
+@pytest.mark.parametrize(("given", "used"), [("", "1"), ("2", "2")])
+def test_quickstart_takes_one_thread_unless_told(given: str, used: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads wait for each other, step after step, where something else runs on the machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    recipe = run("make", "--dry-run", "quickstart", "VENV=.").stdout.splitlines()[-1]
+    setting = recipe.partition(" ")[0]
+    assert run("bash", "-c", f"{setting}; echo $OMP_NUM_THREADS").stdout == f"{used}\n"
+
+
 def test_constraints_keep_torch_and_torchvision_out() -> None:
     pinned = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")

@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a system from a config; -m sweeps",
     "eval": "measure a checkpoint, or a folder of images by any system",
     "edit": "edit one image, or the rows of a file, by instruction",
-    "prepare": "look at data before training: preview",
+    "prepare": "work on data before training: preview, check, cache, expressive, shards",
     "convert": "turn published weights into ours, and ours into published formats",
     "demo": "edit pictures in a browser",
     "doctor": "what a training would need: memory, time, files",

@@ -11,6 +11,7 @@ from importlib import import_module
 import pytest
 
 from mgie_lit.cli.main import COMMANDS, main
+from mgie_lit.cli.prepare import STEPS
 from mgie_lit.errors import ConfigError, DataError
 
 HELPS = [["--help"], ["-h"], ["--version"], *[[name, "--help"] for name in COMMANDS]]
@@ -43,6 +44,10 @@ def test_help_lists_exactly_the_commands_there_are(capsys: pytest.CaptureFixture
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert [name for name in listed if not name.startswith("-")] == list(COMMANDS)
     assert all(callable(import_module(f"mgie_lit.cli.{name}").run) for name in COMMANDS)
+
+
+def test_help_names_all_steps_of_prepare() -> None:
+    assert COMMANDS["prepare"].partition(": ")[2] == ", ".join(STEPS)
 
 
 def test_bars_do_not_move_in_a_log_that_is_forced_to_have_colours() -> None:

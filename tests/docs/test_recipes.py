@@ -94,9 +94,7 @@ def test_readme(project: Path) -> None:
     short = "data.num_examples.train=128 data.num_examples.val=8 trainer.max_steps=4 trainer.val_check_interval=2"
     changes = {
         "experiment=quickstart ": f"experiment=quickstart {short} ",
-        "checkpoint=runs/mine data=photo_edits": (
-            "checkpoint=runs/mine data=photo_edits data.num_examples.test=8 paths.run_dir=runs/my_evaluation"
-        ),
+        "checkpoint=runs/mine data=photo_edits": "checkpoint=runs/mine data=photo_edits data.num_examples.test=8",
         "predictions=folder/of/images data=photo_edits": (
             "predictions=runs/my_evaluation/images data=photo_edits data.num_examples.test=8"
         ),
