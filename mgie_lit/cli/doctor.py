@@ -22,7 +22,8 @@ HELP = """\
 usage: mgie doctor [OVERRIDES] [--json FILE]
 
 Say what a training of this config (conf/train.yaml, as for `mgie train`) would need: parameters, memory, time, files.
-Nothing is trained, loaded or written. Exit status 0 = it could start, 1 = something is missing or does not fit.
+The data are opened as a training opens them, but no image (a large set is indexed at the first time); nothing is
+trained or loaded. Exit status 0 = it could start, 1 = something is missing or does not fit.
 
 examples:
   mgie doctor
@@ -65,7 +66,7 @@ def run(argv: list[str]) -> None:
 
 def _diagnose(overrides: list[str]) -> Diagnosis:
     from mgie_lit.config.runs import resolved
-    from mgie_lit.config.shapes import build_shapes
+    from mgie_lit.config.shapes import build_shapes, build_unseen_data
     from mgie_lit.config.start import start_sources
     from mgie_lit.doctor.diagnosis import diagnose
     from mgie_lit.doctor.files import (
@@ -80,10 +81,11 @@ def _diagnose(overrides: list[str]) -> Diagnosis:
     content = resolved(config)
     size = content["size"]
     tokenizer = tokenizer_requirement(size["tokenizer"]["source"])
+    data_files = list(data_requirements(content["data"], choices["data"]))
     requirements = [
         *start_requirements(size.get("start") or {}),
         tokenizer,
-        *data_requirements(content["data"], choices["data"]),
+        *data_files,
         *encoder_requirements(content["metrics"]),
     ]
     module = build_shapes(config, tokenizer=None if tokenizer.state == "here" else SMALL_TOKENIZER)
@@ -93,6 +95,7 @@ def _diagnose(overrides: list[str]) -> Diagnosis:
         choices=choices,
         requirements=requirements,
         loaded_parts=tuple(start_sources(config)),
+        data=build_unseen_data(config, module.editor) if all(file.state == "here" for file in data_files) else None,
     )
 
 

@@ -84,6 +84,22 @@ class EditDataModule(lightning.LightningDataModule):
             self._datasets[split] = dataset
         return self._datasets[split]
 
+    def check(self, *, world_size: int, splits: Sequence[str] = ("train", "val")) -> None:
+        """Open the data as a training does at its start; no image is opened.
+
+        Args:
+            world_size: Number of processes.
+            splits: Those that it reads; with ``train`` their number is compared with the batch.
+
+        Raises:
+            ConfigError: Examples lack what the guide needs, or are too few for a single batch.
+            DataError: The data can not be read.
+        """
+        for split in splits:
+            dataset = self.dataset(split)
+            if split == "train":
+                self._require_batch(len(self._order_of(dataset, 0, world_size)), len(dataset), world_size)
+
     def train_dataloader(self) -> DataLoader[EditExample]:
         """Shuffled batches of equal size; the incomplete last one is dropped.
 
@@ -95,23 +111,10 @@ class EditDataModule(lightning.LightningDataModule):
         """
         dataset = self.dataset("train")
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        order = order_of(
-            dataset,
-            len(dataset),
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            step_size=self.batch_size * self.accumulation * world_size,
-            overlapping=self.faults.overlapping_ranks,
-        )
+        order = self._order_of(dataset, rank, world_size)
+        self._require_batch(len(order), len(dataset), world_size)
         self._order = self._bucketed(order, dataset)
-        if len(self._order) < self.batch_size:
-            has_shapes = isinstance(self.collator.transform, BucketTransform)
-            count, alike = (len(self._order), " of one bucket") if has_shapes else (len(order), "")
-            raise ConfigError(
-                f"data.batch_size: expected at most the {count} training examples{alike} that each of "
-                f"{world_size} processes has, got {self.batch_size}; lower it or raise data.num_examples.train"
-            )
+        self._require_batch(len(self._order), len(dataset), world_size, " of one bucket")
         self._order.resume_at(*self._next_epoch_if_over(*self._resume))
         window = 1 if self.faults.local_label_mean else self.accumulation
         return self._loader(dataset, batch_size=self.batch_size, sampler=self._order, drop_last=True, window=window)
@@ -161,6 +164,40 @@ class EditDataModule(lightning.LightningDataModule):
             return batches
         mine = batches[self.trainer.global_rank :: self.trainer.world_size]
         return mine if len(batches) >= self.trainer.world_size else batches
+
+    def _order_of(self, dataset: EditDataset, rank: int, world_size: int) -> ShuffledOrder:
+        """Which training examples a rank gets, before they are sorted into buckets."""
+        return order_of(
+            dataset,
+            len(dataset),
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            step_size=self.batch_size * self.accumulation * world_size,
+            overlapping=self.faults.overlapping_ranks,
+        )
+
+    def _require_batch(self, count: int, total: int, world_size: int, alike: str = "") -> None:
+        """Each process needs a whole batch.
+
+        Args:
+            count: Examples that a process can fill batches with.
+            total: Training examples of all processes.
+            world_size: Number of processes.
+            alike: What they have in common, for the message.
+
+        Raises:
+            ConfigError: They are fewer; the message says what is possible.
+        """
+        if count >= self.batch_size:
+            return
+        limit = self.num_examples["train"]
+        more = "raise data.num_examples.train" if limit is not None and limit <= total else "add more pairs"
+        less = f"use data.batch_size={count} or less" if count else "use fewer processes"
+        raise ConfigError(
+            f"data.batch_size: expected at most the {count} training examples{alike} that each of {world_size} "
+            f"{'process' if world_size == 1 else 'processes'} has, got {self.batch_size}; {less}, or {more}"
+        )
 
     def _bucketed(self, order: ShuffledOrder, dataset: EditDataset) -> ShuffledOrder:
         """The order with batches of pictures of one shape, of texts about as long, of both, or as it is."""

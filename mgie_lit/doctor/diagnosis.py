@@ -14,10 +14,12 @@ from mgie_lit.doctor.hardware import Device, machine_devices, training_devices
 from mgie_lit.doctor.memory import USABLE, MemoryEstimate, checkpoint_bytes, estimate_memory, tensor_bytes
 from mgie_lit.doctor.parts import PartCount, count_parameters
 from mgie_lit.doctor.precision import Precision, parse_precision
+from mgie_lit.errors import ConfigError, DataError
 from mgie_lit.models.lowering import lower_frozen
 from mgie_lit.prompts import EditPrompt
 
 if TYPE_CHECKING:
+    from mgie_lit.data.datamodule import EditDataModule
     from mgie_lit.training.module import EditModule
 
 USUAL_UTILISATION = (0.3, 0.5)  # shares of a device's peak that trainings of this kind reach
@@ -81,9 +83,10 @@ def diagnose(
     choices: Mapping[str, str],
     requirements: list[Requirement],
     loaded_parts: tuple[str, ...],
+    data: EditDataModule | None = None,
     devices: list[Device] | None = None,
 ) -> Diagnosis:
-    """Look at everything that a training would need; nothing is trained, loaded or written.
+    """Look at everything that a training would need; nothing is trained or loaded.
 
     Args:
         config: Of the training, resolved to plain containers.
@@ -91,6 +94,7 @@ def diagnose(
         choices: Config group -> option.
         requirements: Files that it reads.
         loaded_parts: Name prefixes of the parts whose frozen weights come from files and not from checkpoints.
+        data: Batches of the training, to be checked as it would; None = they are not looked at.
         devices: Of the machine; None = look.
 
     Returns:
@@ -112,6 +116,7 @@ def diagnose(
     run = dry_run(module.editor, module.objective, setup.shape, setup.precision, is_cuda=setup.is_cuda)
     memory = estimate_memory(*held, run, num_processes=setup.num_processes, is_cuda=setup.is_cuda)
     problems = [_file_problem(need) for need in requirements if need.state == "missing"]
+    problems += [] if data is None else _data_problems(data, config, setup.num_processes)
     problems += _device_problems(setup, used, memory)
     problems += [fault] if (fault := wandb_fault(environment.wandb)) else []
     if checkpoint > environment.disk_free:
@@ -153,6 +158,16 @@ def _reloadable(module: EditModule, loaded_parts: tuple[str, ...]) -> list[str]:
 
 def _file_problem(need: Requirement) -> str:
     return f"{need.key}: {need.fault}" if need.place == "null" else f"{need.key}={need.place}: {need.fault}"
+
+
+def _data_problems(data: EditDataModule, config: Mapping[str, Any], num_processes: int) -> list[str]:
+    """What the training itself would say when it opens its data."""
+    validates = config["trainer"].get("limit_val_batches") != 0
+    try:
+        data.check(world_size=num_processes, splits=("train", "val") if validates else ("train",))
+    except (ConfigError, DataError) as error:
+        return [str(error)]
+    return []
 
 
 def _setup(config: Mapping[str, Any], used: list[Device], prompt: Any) -> Setup:  # noqa: ANN401 - of any guide

@@ -92,9 +92,12 @@ def data_requirements(data: Mapping[str, Any], name: str, path: str = "data") ->
         What is not made on the fly.
     """
     if "root" in data:
+        can_open = False  # then the data themselves say whether they lack anything
         if data["root"] is not None or not name.startswith(_NEEDS_NO_FOLDER):
-            yield _data_root(data["root"], f"{path}.root", f"docs/datasets.md#{name}")
-        if "expressive" in data and (data["expressive"] is not None or name not in _BRINGS_ITS_OWN):
+            root = _data_root(data["root"], f"{path}.root", f"docs/datasets.md#{name}")
+            can_open = root.state == "here"
+            yield root
+        if "expressive" in data and (data["expressive"] is not None or not (can_open or name in _BRINGS_ITS_OWN)):
             yield _expressive(data["expressive"], f"{path}.expressive")
     for key, part in data.items():
         if isinstance(part, Mapping) and key != "reader":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mgie_lit.cli.main import main
+from mgie_lit.testing.datasets import write_imagefolder
 
 Mgie = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = ["experiment=smoke", "size.prompt.max_length=48"]
@@ -52,6 +53,37 @@ class TestExitStatus:
         assert "2 a batch x 8 batches x 8 processes = 128" in " ".join(out.split())
         assert "get it: docs/models.md#llava" in out
         assert "data.root: nothing is named" in out
+
+    @pytest.mark.parametrize(
+        ("has_expressive", "num_examples", "message"),
+        [
+            (
+                False,
+                8,
+                "data.expressive: expected an expressive instruction for each of the 8 train examples, but none",
+            ),
+            (True, 7, "data.batch_size: expected at most the 7 training examples that each of 1 process has, got 8"),
+        ],
+    )
+    def test_1_with_what_training_says_of_its_data(
+        self, has_expressive: bool, num_examples: int, message: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write_imagefolder(workplace / "pairs", num_examples=num_examples, has_expressive=has_expressive)
+        data = ["data=imagefolder", "data.root=pairs", "data.batch_size=8"]
+        with pytest.raises(SystemExit, match="1"):
+            main(["doctor", *SMALL, *data])
+        assert f"- {message}" in " ".join(capsys.readouterr().out.split())
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", *SMALL, *data])
+        assert message in " ".join(capsys.readouterr().err.split())
+
+    def test_no_image_is_opened(self, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write_imagefolder(workplace / "pairs", num_examples=8)
+        for image in (workplace / "pairs").rglob("*.png"):
+            image.write_bytes(b"")
+        data = ["data=imagefolder", "data.root=pairs", "data.batch_size=8"]
+        main(["doctor", *SMALL, *data, "data.on_error=skip"])
+        assert capsys.readouterr().out.endswith("The training can start.\n")
 
     @pytest.mark.faults
     @pytest.mark.parametrize(

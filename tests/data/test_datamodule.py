@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def guide() -> MLLMGuide:
     return tiny_guide()
 
 
-def datamodule(guide: MLLMGuide, reader: Reader | None = None, **kwargs: Any) -> EditDataModule:  # noqa: ANN401
+def datamodule(guide: MLLMGuide, reader: Callable[..., RandomDataset] | None = None, **kwargs: Any) -> EditDataModule:  # noqa: ANN401
     sizes = {"train": 11, "val": 5, "test": None}
     return EditDataModule(
         reader or Reader(), tiny_collator(guide), **{"num_examples": sizes, "batch_size": 2, "seed": 4} | kwargs
@@ -82,10 +83,30 @@ def test_loaded_state_goes_on_in_the_middle_of_its_epoch(guide: MLLMGuide) -> No
 
 def test_too_few_examples_for_a_batch(guide: MLLMGuide) -> None:
     message = (
-        "data.batch_size: expected at most the 11 training examples that each of 1 processes has, got 12; lower it"
+        "data.batch_size: expected at most the 11 training examples that each of 1 process has, got 12; "
+        "use data.batch_size=11 or less, or raise data.num_examples.train"
     )
     with pytest.raises(ConfigError, match=message):
         datamodule(guide, batch_size=12).train_dataloader()
+
+
+@pytest.mark.parametrize("limit", [None, 40])
+def test_what_is_possible_where_all_examples_are_used(guide: MLLMGuide, limit: int | None) -> None:
+    data = datamodule(guide, lambda split, num_examples: RandomDataset(split, 3), batch_size=8)
+    data.num_examples["train"] = limit
+    with pytest.raises(ConfigError, match=r"got 8; use data.batch_size=3 or less, or add more pairs$"):
+        data.train_dataloader()
+    with pytest.raises(ConfigError, match=r"the 0 .* each of 4 processes has, got 8; use fewer processes, or add more"):
+        data.check(world_size=4)
+
+
+def test_data_are_checked_without_an_example(guide: MLLMGuide) -> None:
+    reader = Reader()
+    data = datamodule(guide, reader, batch_size=5)
+    data.check(world_size=2)
+    assert [call["split"] for call in reader.calls] == ["train", "val"]
+    with pytest.raises(ConfigError, match="expected at most the 3 training examples that each of 3 processes has"):
+        data.check(world_size=3)
 
 
 def test_batches_move_to_the_device(guide: MLLMGuide) -> None:

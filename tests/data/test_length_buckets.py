@@ -123,7 +123,9 @@ def test_lengths_are_those_of_the_words(root: Path, tmp_path: Path) -> None:
 
 
 def test_too_few_examples(guide: MLLMGuide, root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data.batch_size: expected at most the 19 training examples that each of 1"):
+    with pytest.raises(
+        ConfigError, match=r"data.batch_size: expected at most the 19 training examples that each of 1 process has"
+    ):
         make_data(guide, root, batch_size=20).train_dataloader()
 
 

@@ -100,6 +100,10 @@ class TestData:
         needs = data_requirements({"root": str(tmp_path), "expressive": None}, "imagefolder")
         assert [need.key for need in needs] == ["data.root"]
 
+    def test_what_data_lack_they_say_themselves_once_they_are_there(self, tmp_path: Path) -> None:
+        needs = data_requirements({"root": str(tmp_path), "expressive": None}, "evr")
+        assert [(need.key, need.state) for need in needs] == [("data.root", "here")]
+
     def test_a_set_on_the_hub(self) -> None:
         need = next(data_requirements({"root": "hf:osunlp/MagicBrush"}, "magicbrush"))
         assert need.state == "download"

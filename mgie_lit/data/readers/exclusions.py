@@ -57,7 +57,7 @@ def read_exclusions(path: str | Path, option: str) -> dict[str, str]:
         DataError: A line has no ``id``.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
+    if path.is_dir() or not path.exists():  # the null device names none
         raise ConfigError(
             f"{option}.exclude: expected a file made by `mgie prepare check`, got {path}, which is not a file; check "
             "its spelling"
