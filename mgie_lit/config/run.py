@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, SupportsFloat
@@ -90,6 +91,7 @@ class Training:
 
         Raises:
             MGIEError: A part can not be built or the checkpoint does not fit.
+            KeyboardInterrupt: By Ctrl-C, with a checkpoint once training has begun; by a second one without.
         """
         from mgie_lit.config.build_training import build_datamodule, build_module, build_trainer  # brings Lightning
         from mgie_lit.training.callbacks.random_state import seed_random_state
@@ -107,11 +109,24 @@ class Training:
         if record is not None:
             record()
         seed_random_state(self.config.seed, trainer.global_rank)
-        with machine_faults_explained(self.config, datamodule):
+        with machine_faults_explained(self.config, datamodule), _interrupt_passed_on():
             trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
         if trainer.global_step == step:
             LOG.info(_OVER, self.run_dir, step)
         return _optimized_value(trainer.callback_metrics, self.config.optimized_metric)
+
+
+@contextmanager
+def _interrupt_passed_on() -> Iterator[None]:
+    """Ctrl-C is ``KeyboardInterrupt``, whether a checkpoint was saved or Lightning made it an exit with status 1."""
+    from mgie_lit.training.termination import INTERRUPTED
+
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == INTERRUPTED or isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 Launch = Callable[[Training, int], float | None]

@@ -18,7 +18,7 @@ from mgie_lit.data.collate import CutDataset, EditCollator
 from mgie_lit.data.order import BucketedOrder, ShuffledOrder, batches_of, order_of
 from mgie_lit.data.readers import EditDataset, KnowsLengths, KnowsSizes, no_lengths, no_sizes, require_expressive
 from mgie_lit.data.windows import WindowedLoader
-from mgie_lit.data.workers import WatchedDataset
+from mgie_lit.data.workers import WatchedDataset, ignore_interrupts
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.types import EditBatch, EditExample
@@ -244,6 +244,7 @@ class EditDataModule(lightning.LightningDataModule):
             collate_fn=EncodedCollator(self.collator) if self.cache else self.collator.collect,
             finish=self.collator.finish,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=ignore_interrupts,
             generator=torch.Generator().manual_seed(self.seed),  # else it draws from the process's own, epoch by epoch
             **kwargs,
         )

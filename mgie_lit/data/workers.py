@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from ctypes import c_longlong
 from multiprocessing.sharedctypes import RawArray
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -73,6 +74,15 @@ class WatchedDataset(Dataset[Any]):
             if self._notes[place] == pid and self._notes[place + 1]:
                 return self.describe(self._notes[place + 1] - 1)
         return None
+
+
+def ignore_interrupts(worker_id: int) -> None:
+    """Let Ctrl-C, which reaches all processes of a terminal, be a matter of the one that this loader process reads for.
+
+    Args:
+        worker_id: Of the loader process that calls this.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def explain_worker(error: Exception, datasets: Iterable[WatchedDataset]) -> Exception:

@@ -148,22 +148,29 @@ def test_no_process_outlives_the_one_that_started_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", [(), PAIR], ids=["one process", "two"])
-def test_sigterm_leaves_a_checkpoint_to_go_on_from(
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_leaves_a_checkpoint_to_go_on_from(
+    signum: int,
+    status: int,
     pair: tuple[str, ...],
     server: Any,  # noqa: ANN401
     assert_same_run: Callable[[Path, Path], None],
     tmp_path: Path,
 ) -> None:
-    changes = ("data.batch_size=2", "trainer.max_steps=12", "callbacks.checkpoint.every_n_train_steps=12")
+    changes = ("data.batch_size=2", "data.num_workers=1", "trainer.max_steps=12")
+    changes += ("callbacks.checkpoint.every_n_train_steps=12",)
     server.run("train", *SMALL, *pair, *changes, f"paths.run_dir={tmp_path / 'straight'}")
     run_dir = tmp_path / "run"
     command = server.start("train", *SMALL, *pair, *changes, f"paths.run_dir={run_dir}")
     while not (run_dir / "metrics.csv").exists():
         assert command.poll() is None
         time.sleep(0.05)
-    command.kill(signum=signal.SIGTERM)
+    if signum == signal.SIGINT:
+        os.killpg(command.pid, signum)  # as a terminal does
+    command.kill(signum=signum)
     ended = command.wait()
-    assert ended.status == 143, ended.log
+    assert ended.status == status, ended.log
+    assert "stopped after step" in ended.log
     (checkpoint,) = (run_dir / "checkpoints").glob("*.ckpt")
     assert checkpoint.name < "step-00000012.ckpt"
     server.run("train", f"resume={run_dir}")

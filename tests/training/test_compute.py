@@ -101,6 +101,7 @@ def _alone(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # inductor compiles for minutes where other things run
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 class TestCompiledBlocks:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,12 +26,49 @@ def test_one_process_knows_at_once_and_gives_the_signal_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     termination = Termination()
     termination.listen(trainer(1))
-    assert not termination.agreed()
+    assert termination.agreed() == 0
     os.kill(os.getpid(), signal.SIGTERM)
-    assert termination.agreed()
+    assert termination.agreed() == 143
     termination.finish()
     termination.close()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.fixture
+def listening() -> Iterator[Termination]:
+    """In a process that Ctrl-C reaches, also where a shell started the tests in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    termination = Termination()
+    termination.listen(trainer(1))
+    yield termination
+    termination.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_asks_and_a_second_one_ends_at_once(
+    listening: Termination, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("mgie_lit.training.termination.time.monotonic", lambda: now)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert listening.agreed() == 130
+    assert "Ctrl-C again ends at once" in capfd.readouterr().err
+    now += 0.5
+    os.kill(os.getpid(), signal.SIGINT)  # the first, a second time
+    now += 1
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_to() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    termination = Termination()
+    termination.listen(trainer(1))
+    os.kill(os.getpid(), signal.SIGINT)
+    assert termination.agreed() == 0
+    termination.close()
+    signal.signal(signal.SIGINT, before)
 
 
 def rank_main(rank: int, port: int, answers: Any) -> None:  # noqa: ANN401
@@ -63,4 +101,4 @@ def test_two_processes_agree_one_batch_later() -> None:
     seen = dict(answers.get(timeout=60) for _ in ranks)
     for process in ranks:
         process.join(60)
-    assert seen[0] == seen[1] == [False, False, True, True]
+    assert seen[0] == seen[1] == [0, 0, 143, 143]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning
@@ -10,13 +11,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from mgie_lit.training.csv_logger import CSVLogger
 from mgie_lit.training.owed import OWED_KEY, Owed, settle
 from mgie_lit.training.progress import begin_epoch_once
-from mgie_lit.training.termination import TERMINATED, Termination
+from mgie_lit.training.termination import Termination
+
+LOG = logging.getLogger(__name__)
 
 
 class StepCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that also keeps the last step, whatever ``every_n_train_steps`` is.
 
-    The last step is that of ``max_steps``, of ``max_time``, or the one after which all processes know of a SIGTERM. It
+    The last step is that of ``max_steps``, of ``max_time``, or the one after which all processes know of a signal. It
     is written inside the training loop, where the position in the data is still known, so it can be resumed. A
     checkpoint is written before the validation of its step, and notes what the step still owes (``training.owed``).
 
@@ -37,7 +40,7 @@ class StepCheckpoint(ModelCheckpoint):
             settle(self._owed, trainer)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Note SIGTERM from here on."""
+        """Note signals from here on."""
         super().on_train_start(trainer, pl_module)
         self._termination.listen(trainer)
 
@@ -49,9 +52,9 @@ class StepCheckpoint(ModelCheckpoint):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Save where it is time to and after the last step, then end with status 143 if SIGTERM came."""
-        is_terminated = self._termination.agreed()
-        is_over = (is_terminated or trainer.should_stop) and not trainer.fit_loop._should_accumulate()
+        """Save where it is time to and after the last step, then end with status 143 if SIGTERM came, 130 by Ctrl-C."""
+        status = self._termination.agreed()
+        is_over = (status or trainer.should_stop) and not trainer.fit_loop._should_accumulate()
         every = self._every_n_train_steps
         if is_over or 0 < trainer.max_steps <= trainer.global_step:
             self._every_n_train_steps = 1
@@ -59,9 +62,11 @@ class StepCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         finally:
             self._every_n_train_steps = every
-        if is_terminated and is_over:
+        if status and is_over:
             self._termination.finish()
-            raise SystemExit(TERMINATED)
+            if trainer.is_global_zero:
+                LOG.info("stopped after step %d, with a checkpoint to go on from", trainer.global_step)
+            raise SystemExit(status)
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
@@ -87,6 +92,6 @@ class StepCheckpoint(ModelCheckpoint):
         self._termination.finish()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Give the signal back."""
+        """Give the signals back."""
         super().teardown(trainer, pl_module, stage)
         self._termination.close()

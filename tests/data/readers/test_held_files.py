@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -68,18 +69,16 @@ def test_forked_processes_do_not_disturb_each_other(tmp_path: Path) -> None:
     files = HeldFiles()
     files.read(path, 0, 1)
     context = multiprocessing.get_context("fork")
-    with context.Pool(2, initializer=_share, initargs=(files, path)) as pool:
-        read = pool.map(_byte_at, range(2000), chunksize=1)
-    assert read == [offset % 256 for offset in range(2000)]
+    together = context.Barrier(2)
+    readers = [context.Process(target=_read_all, args=(files, path, together)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    assert [reader.exitcode for reader in readers] == [0, 0]
 
 
-_SHARED: list[tuple[HeldFiles, Path]] = []
-
-
-def _share(files: HeldFiles, path: Path) -> None:
-    _SHARED.append((files, path))
-
-
-def _byte_at(offset: int) -> int:
-    files, path = _SHARED[-1]
-    return files.read(path, offset, 1)[0]
+def _read_all(files: HeldFiles, path: Path, together: Barrier) -> None:
+    together.wait(30)
+    for offset in range(2000):
+        assert files.read(path, offset, 1)[0] == offset % 256, offset
