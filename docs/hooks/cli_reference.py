@@ -8,7 +8,7 @@ import sys
 
 from mgie_lit.cli.main import COMMANDS
 
-WIDTH = "110"  # characters of a line; what argparse reads from COLUMNS
+WIDTH = "86"  # characters of a line; what argparse reads from COLUMNS
 GROUPS = "config groups:"
 
 
@@ -18,13 +18,18 @@ def page() -> str:
     Returns:
         A section a command. The list of config groups, the same in several commands, is a link.
     """
-    parts = ["# Command line\n", f"```text\n{_help()}\n```\n"]
+    parts = ["# Command line\n", _block(_help())]
     for command in COMMANDS:
         text, groups, _ = _help(command).partition(GROUPS)
-        parts.append(f"## mgie {command}\n\n```text\n{text.rstrip()}\n```\n")
+        parts.append(f"## mgie {command}\n\n{_block(text.rstrip())}")
         if groups:
             parts.append("Config groups and keys: [Configuration](config/index.md).\n")
     return "\n".join(parts)
+
+
+def _block(text: str) -> str:
+    """A box whose lines wrap where the screen is narrow: most of a help is prose."""
+    return f"``` {{ .text .wrapped }}\n{text}\n```\n"
 
 
 def _help(*command: str) -> str:

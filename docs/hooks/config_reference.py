@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import re
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARIES = {"train": "mgie train", "eval": "mgie eval", "prepare": "mgie prepare"}
 HIDDEN = "hydra"  # how Hydra itself is set up: nothing to choose
 TARGET = "_target_"
+READER = "reader"  # how a data set's class gets the values of the other keys
+DOCS = CONF.parent / "docs"
 _PAGE = re.compile(r"\bdocs/([\w/]+\.md)(#[\w-]+)?")
 _COMMAND = re.compile(r"^mgie \w+ .*$", re.MULTILINE)
 
@@ -86,15 +89,40 @@ def _table(keys: list[Key]) -> Iterator[str]:
     if not keys:
         return
     targets = {key.name.rpartition(".")[0]: key.value for key in keys if key.name.rpartition(".")[2] == TARGET}
+    yield '<div class="stacked" markdown>\n'
     yield "| key | value | |\n| --- | --- | --- |"
-    for key in keys:
+    for key in in_order_of_use(keys):
         parent, _, last = key.name.rpartition(".")
         if not key.name:
             yield f"| **{_linked(key.comment)}** | | |"
             continue
         value = _target_link(key.value) if last == TARGET else _code(key.value)
         yield f"| {_code(key.name)} | {value} | {_linked(key.comment) or _docstring(targets.get(parent, ''), last)} |"
-    yield ""
+    yield "\n</div>\n"
+
+
+def in_order_of_use(keys: Iterable[Key]) -> list[Key]:
+    """What is chosen by hand before what connects it with classes.
+
+    Args:
+        keys: Of a file, in its order.
+
+    Returns:
+        The same; below each heading keys of `READER` come last, and of keys side by side those like ``_target_``.
+    """
+    ordered: list[Key] = []
+    for is_heading, section in groupby(keys, key=lambda key: not key.name):
+        rows = list(section)
+        if not is_heading:
+            parents = groupby(rows, key=lambda key: key.name.rpartition(".")[0])
+            rows = [key for _, own in parents for key in sorted(own, key=lambda one: _last(one).startswith("_"))]
+            rows.sort(key=lambda key: key.name.split(".")[0] == READER)
+        ordered += rows
+    return ordered
+
+
+def _last(key: Key) -> str:
+    return key.name.rpartition(".")[2]
 
 
 def _target_link(target: str) -> str:
@@ -113,9 +141,17 @@ def _linked(comment: str) -> str:
         part if part.startswith("`") else re.sub(r"([*_|<\[])", lambda m: f"&#{ord(m.group())};", part)
         for part in parts
     ]
-    return _PAGE.sub(lambda match: f"[{match[1]}](../../{match[1]}{match[2] or ''})", "".join(escaped)).replace(
-        "\n", " "
-    )
+
+    def link(match: re.Match[str]) -> str:
+        return f"[{_title(match[1])}](../../{match[1]}{match[2] or ''})"
+
+    return _PAGE.sub(link, "".join(escaped)).replace("\n", " ")
+
+
+@cache
+def _title(page: str) -> str:
+    """The heading of a page of ``docs/``."""
+    return (DOCS / page).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 @cache

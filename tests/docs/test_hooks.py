@@ -22,6 +22,7 @@ import licences  # noqa: E402
 import mathematics  # noqa: E402
 import navigation_folders  # noqa: E402
 import repository_pages  # noqa: E402
+import search_ranks  # noqa: E402
 import tutorial_pages  # noqa: E402
 
 if TYPE_CHECKING:
@@ -97,8 +98,23 @@ def test_pages_of_the_config_say_what_comments_and_docstrings_say() -> None:
     row = next(line for line in pages["size.md"].splitlines() if line.startswith("| `edit_head.num_queries` | `8`"))
     assert len(row.split("|")[3].strip()) > 10
     assert "[`mgie_lit.metrics.pixel.L1`][mgie_lit.metrics.pixel.L1]" in pages["metrics.md"]
-    assert "[datasets.md](../../datasets.md#ipr2pr)" in pages["data.md"]
+    assert "[Data sets](../../datasets.md#ipr2pr)" in pages["data.md"]
     assert "```bash\nmgie train experiment=smoke\n```" in pages["experiment.md"]
+
+
+def test_what_is_chosen_by_hand_comes_first() -> None:
+    names = ["reader._target_", "reader.root", "root", "part._target_", "part.size", "", "_partial_", "lr"]
+    ordered = config_reference.in_order_of_use([config_comments.Key(name, "", "") for name in names])
+    assert [key.name for key in ordered] == [
+        *("root", "part.size", "part._target_", "reader.root", "reader._target_"),
+        *("", "lr", "_partial_"),
+    ]
+
+
+def test_guides_come_before_the_code_in_the_search() -> None:
+    rank = search_ranks.rank_of
+    assert rank("training.md") == rank("how-to/index.md") > rank("reference/config/data.md")
+    assert rank("reference/cli.md") > rank("reference/api/mgie_lit.training.md")
 
 
 def test_help_of_all_commands_is_there() -> None:

@@ -86,6 +86,7 @@ def test_pages_fit_the_screen(width: int, scheme: Literal["light", "dark"], site
     pages = [
         "index",
         "install",
+        "how-to/index",
         "metrics",
         "datasets",
         "how-to/add_a_system",
@@ -109,5 +110,40 @@ def test_pages_fit_the_screen(width: int, scheme: Literal["light", "dark"], site
             assert too_wide <= 0, f"{page} is {too_wide} px wider than the screen"
             shown = tab.evaluate("[document.body.dataset.mdColorScheme, document.querySelectorAll('h1').length]")
             assert shown == ["default" if scheme == "light" else "slate", 1], page
+            assert tab.evaluate(LOW_CONTRASTS) == [], page
+            assert tab.evaluate(OUTSIDE) == [], page
         browser.close()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+# Texts below WCAG's 4.5 on what lies behind them, with all that is half transparent; the search is closed.
+LOW_CONTRASTS = """() => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    const rgba = color => {
+        canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+        const [red, green, blue, alpha] = canvas.getImageData(0, 0, 1, 1).data;
+        return [red, green, blue, alpha / 255];
+    };
+    const over = ([r, g, b, alpha], back) => [r, g, b].map((value, place) => alpha * value + (1 - alpha) * back[place]);
+    const behind = one => !one ? [255, 255, 255]
+        : over(rgba(getComputedStyle(one).backgroundColor), behind(one.parentElement));
+    const opacity = one => !one ? 1 : getComputedStyle(one).opacity * opacity(one.parentElement);
+    const luminance = color => color.map(value => value / 255)
+        .map(value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4)
+        .reduce((sum, value, index) => sum + value * [.2126, .7152, .0722][index], 0);
+    const low = [];
+    for (const one of document.querySelectorAll('body *')) {
+        const own = [...one.childNodes].some(node => node.nodeType == 3 && /[\\p{L}\\d]/u.test(node.textContent));
+        const seen = opacity(one);
+        if (!own || !one.offsetParent || !seen || one.closest('script, style, .md-search, .headerlink')) continue;
+        const back = behind(one), [red, green, blue, alpha] = rgba(getComputedStyle(one).color);
+        const values = [over([red, green, blue, alpha * seen], back), back].map(luminance);
+        const contrast = (Math.max(...values) + .05) / (Math.min(...values) + .05);
+        if (contrast < 4.5) low.push(`${one.innerText.slice(0, 30)}: ${contrast.toFixed(2)}`);
+    }
+    return low;
+}"""
+# Cells of tables made to fit a phone that do not, and lines of help that run out of their box.
+OUTSIDE = """() => [...document.querySelectorAll('.stacked td, .wrapped pre > code')]
+    .filter(one => one.scrollWidth > one.clientWidth + 1 || one.getBoundingClientRect().right > innerWidth)
+    .map(one => one.innerText.slice(0, 40))"""
