@@ -32,6 +32,7 @@ from mgie_lit.config.runs import (
     write_run_files,
 )
 from mgie_lit.config.systems import check_sources, check_trains, start_from_editor
+from mgie_lit.trials import TRIAL_FILE
 
 LOG = logging.getLogger(__name__)
 _CHECKPOINT_NOTE = "checkpoint"
@@ -87,7 +88,7 @@ class Training:
             record: Called when all parts have been built, before the first step.
 
         Returns:
-            ``optimized_metric`` at the end; None (with a warning) where it was never logged.
+            ``optimized_metric`` at the end; None where it was never logged, with a warning in a sweep.
 
         Raises:
             MGIEError: A part can not be built or the checkpoint does not fit.
@@ -113,7 +114,7 @@ class Training:
             trainer.fit(module, datamodule=datamodule, ckpt_path=self.checkpoint, weights_only=True)
         if trainer.global_step == step:
             LOG.info(_OVER, self.run_dir, step)
-        return _optimized_value(trainer.callback_metrics, self.config.optimized_metric)
+        return _optimized_value(trainer.callback_metrics, self.config)
 
 
 @contextmanager
@@ -141,7 +142,7 @@ def train(config: DictConfig, launch: Launch | None = None, *, apart: bool = Fal
         apart: Also a single process is started by ``launch``.
 
     Returns:
-        ``optimized_metric`` at the end, for sweeps; None (with a warning) where it was never logged.
+        ``optimized_metric`` at the end, for sweeps; None where it was never logged, with a warning in a sweep.
 
     Raises:
         MGIEError: Config, data or checkpoint can not be used; nothing was overwritten.
@@ -185,7 +186,7 @@ def _go_on(config: DictConfig, launch: Launch | None, apart: bool) -> float | No
         add_digest(training.checkpoint)
     if training.checkpoint is not None and is_over(config, load_checkpoint(training.checkpoint)):
         LOG.info(_OVER, run_dir, checkpoint_step(training.checkpoint))
-        return _optimized_value(last_values(run_dir), config.optimized_metric)
+        return _optimized_value(last_values(run_dir), config)
 
     def record() -> None:
         step = checkpoint_step(training.checkpoint)
@@ -222,10 +223,13 @@ def evaluate_run(config: DictConfig) -> Path:
     return run_evaluation(config)
 
 
-def _optimized_value(values: Mapping[str, SupportsFloat], name: str) -> float | None:
+def _optimized_value(values: Mapping[str, SupportsFloat], config: DictConfig) -> float | None:
+    """None where it was never logged, which only a trial of a sweep is warned of: nobody else asked for it."""
+    name = config.optimized_metric
     value = values.get(name)
     if value is None:
-        LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(sorted(values)))
+        if (Path(config.paths.run_dir) / TRIAL_FILE).is_file():
+            LOG.warning("optimized_metric: %s was never logged; logged were %s", name, ", ".join(sorted(values)))
         return None
     return float(value)
 
@@ -234,6 +238,7 @@ def _silence_known_warnings() -> None:
     """Hints of the libraries that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     known = ["does not have many workers", r"module\(s\) in eval mode", "LeafSpec", "exists and is not empty"]
+    known.append("Set a lower value for log_every_n_steps")  # it counts steps of the training, not of an epoch
     known.append(r"It is recommended to use `self\.log\('val/")  # all processes log the same mean
     for text in known:
         warnings.filterwarnings("ignore", message=f".*{text}")
