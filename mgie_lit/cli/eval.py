@@ -18,7 +18,7 @@ usage: mgie eval checkpoint=RUN|CKPT|EXPORT [OVERRIDES] [FLAGS]
 
 Measure a system on a data set (conf/eval.yaml), beside what copying the source would give. `checkpoint` is a run
 directory, a .ckpt file, an export folder, or `tiny`; `predictions` a folder of <sample_id>.png made by any system.
-The evaluation gets its own directory, runs/eval/<time>, which is printed last.
+The evaluation gets its own directory, runs/eval/<time>, which is printed last, below a table of the scores.
 
 examples:
   mgie eval checkpoint=runs/train/<time>
@@ -42,8 +42,28 @@ def run(argv: list[str]) -> None:
 
 def _evaluate(config: DictConfig) -> None:
     from mgie_lit.config.run import evaluate_run
+    from mgie_lit.evaluation.plan import METRICS_FILE
 
-    print(evaluate_run(config), flush=True)
+    out_dir = evaluate_run(config)
+    if (out_dir / METRICS_FILE).is_file() and not _is_trial():  # a sweep has a table of all
+        _print_scores(out_dir)
+    print(out_dir, flush=True)
+
+
+def _print_scores(out_dir: Path) -> None:
+    from mgie_lit.cli.sweep.table import as_text
+    from mgie_lit.report.read import read_directories
+    from mgie_lit.report.tables import score_table
+
+    _, (evaluation,) = read_directories([out_dir])
+    print(as_text(score_table(evaluation)))
+
+
+def _is_trial() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _can_resume(run_dir: Path) -> bool:

@@ -97,6 +97,15 @@ def metric_rows(evaluation: Evaluation) -> list[MetricRow]:
     return [_metric_row(evaluation, name) for name in evaluation.metric_names]
 
 
+def score_table(evaluation: Evaluation) -> Table:
+    """All metrics of an evaluation beside copying, for a terminal."""
+    rows = [
+        TableRow(f"{row.label} {row.arrow}", [row.model, row.copy, row.difference, Cell(row.difference.interval)])
+        for row in metric_rows(evaluation)
+    ]
+    return Table("Scores", ["metric", "model", "copy", "difference", "95 % interval"], rows)
+
+
 def comparison(evaluations: Sequence[Evaluation]) -> list[ComparisonBlock]:
     """Metrics of several evaluations side by side; a metric that one lacks has empty cells there."""
     blocks = []

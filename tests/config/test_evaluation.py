@@ -81,7 +81,12 @@ def test_scores_on_training_examples_are_warned_of(tmp_path: Path) -> None:
     assert "data: the splits train, val, test hold the same examples" in done.stderr
     protocol = json.loads((tmp_path / "out/metrics.json").read_text())["protocol"]
     assert protocol["shared_splits"] == ["train", "val", "test"]
-    assert done.stdout.splitlines()[-1].endswith("out")
+    heading, first, *_, last = done.stdout.splitlines()
+    assert heading.split() == ["metric", "model", "copy", "difference", "95", "%", "interval"]
+    assert first.split()[:2] == ["L1", "↓"]
+    assert first.split()[2] == first.split()[3]  # copying beside itself
+    assert first.split()[4:] == ["+0.0000", "+0.0000", "to", "+0.0000"]
+    assert last.endswith("out")
 
 
 def test_torchrun_is_told_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
