@@ -43,6 +43,7 @@ MIN_GRID_SHARE = 0.1  # of the budget, for a data set's grid where best and wors
 FEW_EVALUATIONS = 8  # of more, best and worst samples are shown smaller
 SMALL_SIDE = 96  # pixels then
 MAX_RUN_PICTURE_SIDE = 1600  # pixels of a training run's last grid
+_NOT_IN_DOUBLE_QUOTES = set('"$`\\!')  # a shell would read them
 MARKDOWN_SUFFIX, TABLES_SUFFIX = ".md", "_tables"  # beside the page, with its name
 
 
@@ -152,6 +153,18 @@ def beside(output: Path) -> tuple[Path, Path]:
     return output.with_suffix(MARKDOWN_SUFFIX), output.with_name(output.stem + TABLES_SUFFIX)
 
 
+def shell_command(words: Sequence[str]) -> str:
+    """A command line that a shell reads as these words; double quotes around a word that has single ones of its own.
+
+    >>> print(shell_command(["mgie", "eval", "paths.run_dir='a b'", "seed=1"]))
+    mgie eval "paths.run_dir='a b'" seed=1
+    """
+    plain = [
+        f'"{word}"' if "'" in word and not _NOT_IN_DOUBLE_QUOTES & set(word) else shlex.quote(word) for word in words
+    ]
+    return " ".join(plain)
+
+
 def _collect(dirs: Sequence[Path]) -> Contents:
     runs, evaluations, sweeps = read_all(dirs)
     side = MAX_SIDE if len(evaluations) <= FEW_EVALUATIONS else SMALL_SIDE
@@ -203,7 +216,7 @@ def _render(contents: Contents, command: list[str]) -> str:
         making_of=_making_of(runs, evaluations),
         versions=_versions(runs, evaluations),
         commits=_commits(runs, evaluations),
-        command=shlex.join(command),
+        command=shell_command(command),
         num_colours=NUM_COLOURS,
         full_scale=FULL_SCALE,
     )
@@ -269,7 +282,7 @@ def _making_of(runs: Sequence[TrainingRun], evaluations: Sequence[Evaluation]) -
 
 def _made(part: TrainingRun | Evaluation, job: str, protocol: str = "") -> MakingOf:
     is_recorded = bool(part.origin.overrides or part.origin.config)
-    command = shlex.join(["mgie", job, *part.origin.overrides]) if is_recorded else ""
+    command = shell_command(["mgie", job, *part.origin.overrides]) if is_recorded else ""
     return MakingOf(part.name, str(part.path), command, part.origin, protocol)
 
 

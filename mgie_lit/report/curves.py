@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 NUM_COLOURS = 8  # --series-0 .. --series-7 of the style sheet; more lines take them in turn
 WIDTH, HEIGHT = 3.9, 2.5  # inches; the page scales the picture to its column
 FONT_SIZE = 10  # points
+LETTER_WIDTH = 0.5  # of the font size, on average
+LEGEND_MARK = 5  # letters that a line and the gap after it take
+LEGEND_ROW = 0.17  # inches
+POINTS_PER_INCH = 72
 MAX_POINTS = 500  # of one line; longer ones are averaged in blocks
 SMOOTHING_SHARE = 1 / 100  # of the logged rows: standard deviation of the moving average
 LOG_RATIO = 30.0  # a loss that falls by more than this gets a logarithmic axis
@@ -226,6 +231,8 @@ def _panel(title: str, lines: Sequence[Line], ylabel: str) -> Panel:
         for line in lines:
             _draw(axes, line)
         _finish(axes, lines, ylabel)
+        if len(lines) > 1:
+            _add_legend(figure, axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Panel(title, _inline_svg(buffer.getvalue(), title))
@@ -260,8 +267,17 @@ def _finish(axes: Axes, lines: Sequence[Line], ylabel: str) -> None:
     axes.grid(visible=True, color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0)
-    if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=FONT_SIZE - 1)
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes, where no curve is; the figure grows by its rows."""
+    handles, labels = axes.get_legend_handles_labels()
+    letters = WIDTH * POINTS_PER_INCH / (LETTER_WIDTH * FONT_SIZE)
+    columns = min(len(labels), max(1, int(letters / (max(map(len, labels)) + LEGEND_MARK))))
+    figure.set_figheight(HEIGHT + math.ceil(len(labels) / columns) * LEGEND_ROW)
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False, fontsize=FONT_SIZE - 1, borderpad=0
+    )
 
 
 def _inline_svg(document: str, title: str) -> str:

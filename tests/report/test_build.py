@@ -1,8 +1,11 @@
 # ruff: noqa: RUF001 - the page has true minus signs and dashes
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -10,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mgie_lit.errors import CheckpointError, ConfigError
-from mgie_lit.report.build import write_report
+from mgie_lit.report.build import shell_command, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +80,7 @@ def test_the_page_needs_nothing_else(page: Page) -> None:
 def test_the_page_says_what_matters(page: Page) -> None:
     for text in (
         "run, eval",
+        "mgie_lit · instruction-guided image editing",
         "commit 0123456789",
         "torch 2.13.0",
         "Beats copying on L1, SSIM and PSNR.",
@@ -196,3 +200,33 @@ def test_a_failed_report_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected at least one run or evaluation directory, got none"):
         write_report([], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_commands_are_quoted_readably() -> None:
+    words = ["mgie", "eval", "paths.run_dir='/tmp/a b'", "seed=1", "a b", "it's $5", "metrics=[a,b]"]
+    command = shell_command(words)
+    assert command.startswith("mgie eval \"paths.run_dir='/tmp/a b'\" seed=1 'a b' ")
+    assert shlex.split(command) == words
+
+
+def test_words_of_tables_are_not_broken() -> None:
+    style = (files("mgie_lit.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    rules = [
+        rule for rule in style.split("}") if re.search(r"(^|[\s.])(th|td|blocks|trials|configs)\b", rule.split("{")[0])
+    ]
+    assert len(rules) > 10
+    assert not [rule for rule in rules if "overflow-wrap" in rule]
+
+
+def test_a_sample_says_no_word_twice(tmp_path: Path, make_evaluation: Callable[..., Path]) -> None:
+    folder = make_evaluation(tmp_path / "eval", 4)
+    table = pd.read_parquet(folder / "per_sample.parquet")
+    table["kind"] = table["operation"]
+    table.to_parquet(folder / "per_sample.parquet")
+    summary = json.loads((folder / "metrics.json").read_text())
+    summary["groups"]["kind"] = summary["groups"]["operation"]
+    (folder / "metrics.json").write_text(json.dumps(summary))
+    write_report([folder], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"test-000001 · [^<]*darker", page)
+    assert not re.search(r"test-000001 · [^<]*darker[^<]*darker", page)

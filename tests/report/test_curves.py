@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -106,3 +107,11 @@ def test_long_lines_are_thinned_to_block_means() -> None:
     assert np.all(np.diff(fewer) > 0)
     short = np.arange(10.0)
     assert thin(short, short)[0] is short
+
+
+def test_legends_stand_above_the_curves(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    svg = ElementTree.fromstring(panels_of(make_run(tmp_path / "run"))["learning rates"].svg)
+    labels = [float(text.get("y", "")) for text in svg.iter("text") if "unet" in (text.text or "")]
+    drawn = [path.get("d", "") for path in svg.iter("path") if path.get("clip-path")]
+    top = min(float(y) for path in drawn for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", path))
+    assert 0 < labels[0] < top, "less is higher"
