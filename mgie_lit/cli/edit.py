@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mgie_lit.checkpoints.tiny import TINY_NOTE
 from mgie_lit.cli.image_output import check_output, save_image
 from mgie_lit.errors import ConfigError
 
 if TYPE_CHECKING:
     from mgie_lit.cli.edit_model import EditModel
 
-EXAMPLES = """\
+_WIDTH = 100  # characters of a line
+EXAMPLES = f"""\
+{textwrap.fill(TINY_NOTE, _WIDTH)}
+
 examples:
   mgie edit photo.jpg "make it brighter"
   mgie edit photo.jpg "turn it to black and white" -o grey.png --model runs/train/<time> --steps 20 --seed 3
   mgie edit --batch photos/metadata.jsonl --out-dir edited
 
-A row of the batch file: {"source_file_name": "a.jpg", "instruction": "make it brighter", "id": "a"}; paths are
+A row of the batch file: {{"source_file_name": "a.jpg", "instruction": "make it brighter", "id": "a"}}; paths are
 relative to the file, `id` is optional. Existing files are never overwritten.
 """
 _LARGEST_SEED = 2**63 - 1

@@ -46,3 +46,24 @@ document.addEventListener("keydown", (event) => {
   requestAnimationFrame(() => handle.setAttribute("aria-valuenow", shareOf(handle)));
   event.preventDefault();
 });
+
+// On a phone the result lies below the screen: once an edit that was asked for here has come, it is scrolled to.
+let isAwaited = false;
+let shown = null;
+
+document.addEventListener("click", (event) => (isAwaited ||= Boolean(event.target.closest?.("#edit"))));
+document.addEventListener("keydown", (event) => {
+  isAwaited ||= event.key === "Enter" && Boolean(event.target.closest?.("#instruction"));
+});
+
+new MutationObserver(() => {
+  const pictures = document.querySelectorAll("#result img");
+  const now = pictures.length ? pictures[pictures.length - 1].src : null;
+  if (now === shown) return;
+  shown = now;
+  if (!now || !isAwaited) return;
+  isAwaited = false;
+  if (!matchMedia("(max-width: 640px)").matches) return;
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  document.querySelector("#result").scrollIntoView({ behavior, block: "start" });
+}).observe(document.documentElement, { attributeFilter: ["src"], childList: true, subtree: true });

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.events import api
 
+from mgie_lit.checkpoints.exports import TINY
+from mgie_lit.checkpoints.tiny import TINY_NOTE
 from mgie_lit.demo.actions import Actions, Parts
 from mgie_lit.demo.api import edit_endpoint
 from mgie_lit.demo.examples import example_edits
@@ -79,7 +81,8 @@ def _inputs(studio: Studio, own: Defaults) -> tuple[dict[str, Any], dict[str, An
         parts["edit"] = gr.Button("Edit", variant="primary", elem_id="edit", scale=3, min_width=120)
         parts["stop"] = gr.Button("Stop", interactive=False, elem_id="stop", scale=1, min_width=90)
     parts["status"] = gr.HTML("", elem_id="status", elem_classes="mgie-line")
-    parts["model"] = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
+    note = TINY_NOTE if TINY in names else None
+    parts["model"] = gr.Dropdown(names, value=names[0], label="Model", info=note, elem_id="model")
     extra: dict[str, Any] = {}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         extra["preset"] = gr.Radio(list(PRESETS), value=PRESETS[0], label="Preset", elem_id="preset")

@@ -141,6 +141,25 @@ def test_paste_replaces_the_picture(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_on_a_phone_the_result_comes_into_view(browser: Browser, server: Server, motion: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    context = browser.new_context(viewport={"width": 390, "height": 600}, reduced_motion=motion)
+    page = context.new_page()
+    page.goto(server.url)
+    choose_picture(page, tmp_path)
+    expect(page.locator("#result")).not_to_be_in_viewport()
+    edit(page, "go")
+    expect(page.locator("#result")).to_be_in_viewport(ratio=0.95)
+    expect(page.locator(INSTRUCTION)).to_be_focused()
+    page.wait_for_timeout(600)  # the scrolling has ended
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#undo").dispatch_event("click")  # not asked for by Edit: the page stays where it is
+    expect(page.locator(STATUS)).to_contain_text("Taken back")
+    assert page.evaluate("scrollY") == 0
+    context.close()
+
+
+@pytest.mark.slow
 def test_compare(page: Page, tmp_path: Path, models: dict[str, FakeModel]) -> None:
     choose_picture(page, tmp_path)
     page.fill(INSTRUCTION, "go")
