@@ -43,9 +43,10 @@ def run(argv: list[str]) -> None:
 def _evaluate(config: DictConfig) -> None:
     from mgie_lit.config.run import evaluate_run
     from mgie_lit.evaluation.plan import METRICS_FILE
+    from mgie_lit.trials import TRIAL_FILE
 
     out_dir = evaluate_run(config)
-    if (out_dir / METRICS_FILE).is_file() and not _is_trial():  # a sweep has a table of all
+    if (out_dir / METRICS_FILE).is_file() and not (out_dir / TRIAL_FILE).is_file():  # a sweep has a table of all
         _print_scores(out_dir)
     print(out_dir, flush=True)
 
@@ -57,13 +58,6 @@ def _print_scores(out_dir: Path) -> None:
 
     _, (evaluation,) = read_directories([out_dir])
     print(as_text(score_table(evaluation)))
-
-
-def _is_trial() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _can_resume(run_dir: Path) -> bool:

@@ -55,6 +55,15 @@ class TestTrainAndEval:
         last = capsys.readouterr().out.splitlines()[-1]
         assert Path(last).parent == workplace / "runs" / "eval"
 
+    def test_a_trial_of_a_sweep_leaves_the_table_to_it(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workplace: Path
+    ) -> None:
+        for name in ("metrics.json", "trial.json"):
+            (workplace / name).write_text("{}")
+        put_module(monkeypatch, "mgie_lit.config.run", evaluate_run=lambda config: workplace)
+        main(["eval"])
+        assert capsys.readouterr().out == f"{workplace}\n"
+
     @pytest.mark.faults
     @pytest.mark.parametrize("command", ["train", "eval"])
     def test_faulty_override(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
