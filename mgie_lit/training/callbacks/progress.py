@@ -93,10 +93,10 @@ class StepProgress(RichProgressBar):
             "step", total=trainer.max_steps, completed=trainer.global_step
         )
 
-    def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:  # noqa: ANN401
+    def _update(self, progress_bar_id: Any, current: int, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         if progress_bar_id == self.train_progress_bar_id and self._counts_steps:
             current = self.trainer.global_step
-        super()._update(progress_bar_id, current, visible, hard)
+        super()._update(progress_bar_id, current, *args, **kwargs)  # Lightning's versions differ in what follows
 
     def _tell(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         began, first = self._began
