@@ -3,14 +3,16 @@
     python benchmarks/gpu.py --size llava_7b [--json FILE] [--markdown FILE]
 
 The weights are random and are drawn on the card. A step is one of ``trainer.precision=bf16-mixed`` with frozen matrices
-in bfloat16: losses, backward, clipping, AdamW. Measured are
+in bfloat16: losses, backward, clipping, AdamW. Measured are, in this order, and files are written after each:
 
 - products of square bfloat16 matrices: the rate that everything else is compared with;
-- the step at batch sizes 1, 2, 4 ... until one does not fit, with all exact switches and no caches;
-- at one batch size: the released code's step (``reference_step.py``) with one exact switch turned on at a time, and
-  ours with caches, with new rows alone, and with every option of ``compute``;
+- the step with all exact switches, without caches and with them, at growing batch sizes until one does not fit;
+- at one batch size: ours with caches, with new rows alone, with less kept for the backward, and with the language model
+  compiled;
 - an edit in bfloat16, plain and with the preset ``fast``, split into text and painting, of a first and a further
-  instruction on the image.
+  instruction on the image;
+- the released code's step (``reference_step.py``) with one exact switch turned on at a time;
+- ours with all that can be compiled.
 
 ``--device cpu --size tiny`` runs all of it where there is no GPU, to see that it works; its numbers say nothing.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -46,7 +48,6 @@ from step_sides.sides import (
     plain_step,
     run_step,
 )
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from mgie_lit.config.build import build_editor
 from mgie_lit.config.build_training import build_module
@@ -55,11 +56,12 @@ from mgie_lit.functional.operations import OperationCount
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.lowering import lower_frozen
-from mgie_lit.models.recompute import RecomputedLlamaLayer
+from mgie_lit.models.training_layers import plain_layers
 from mgie_lit.sampling.presets import fast
-from mgie_lit.training.compute import BF16_MIXED, Compute
+from mgie_lit.training.compute import AS_IT_IS, BF16_MIXED, Compute
 
 GOAL = 0.5  # share of the measured rate, in training with the exact switches
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 FURTHER = "make the photo darker"
 
 
@@ -103,41 +105,44 @@ def measure_step(clock: Clock, case: Case, losses: Step, *, fused: bool = True) 
     return {"seconds": seconds, "examples_per_s": len(case.batch) / seconds, "peak_bytes": high_water_bytes()}
 
 
-def count_operations(case: Case) -> int:
+def count_operations(case: Case, *, cached: bool = False) -> int:
     """Of our step, forward and backward, as the throughput of a training counts them."""
     with OperationCount() as count:
-        in_bfloat16(case, our_step(case))().backward()  # type: ignore[no-untyped-call]
+        in_bfloat16(case, our_step(case, cached=cached))().backward()  # type: ignore[no-untyped-call]
     case.editor.zero_grad(set_to_none=True)
     return count.total
 
 
 def measure_training(
-    clock: Clock, editor: Editor, config: DictConfig, rate: float, largest: int
-) -> list[dict[str, float]]:
-    """A step with all exact switches at growing batch sizes, until one does not fit.
+    clock: Clock, editor: Editor, config: DictConfig, rate: float, sizes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A step with all exact switches at growing batch sizes, until one does not fit; without caches and with them.
 
     Args:
         clock: Times it.
         editor: Trains.
         config: Of the editor.
         rate: Operations a second that count as all.
-        largest: Batch size to end with.
+        sizes: Batch sizes, growing.
     """
-    rows, size = [], 1
-    while size <= largest:
-
-        def step(size: int = size) -> dict[str, float]:
-            case = make_batch(editor, config, size)
-            measured = measure_step(clock, case, our_step(case))
-            return {"length": case.batch.input_ids.shape[1], **measured, "operations": count_operations(case)}
-
-        row = fitting(clock, step)
-        if row is None:
+    rows: list[dict[str, Any]] = []
+    for size in sizes:
+        case = fitting(clock, lambda size=size: make_batch(editor, config, size))  # type: ignore[misc]
+        if case is None:
             break
-        operations = row["operations"] / row["seconds"]
-        rows.append({"batch_size": size, **row, "operations_per_s": operations, "share": operations / rate})
-        size *= 2
+        both = [_our_row(clock, case, name, rate, cached=name == OURS_CACHED) for name in (OURS, OURS_CACHED)]
+        length = case.batch.input_ids.shape[1]
+        fit = [row for row in both if row["step"] is not None]
+        rows += [{"batch_size": size, "length": length, "name": row["name"], **row["step"]} for row in fit]
+        if len(fit) < len(both):
+            break
     return rows
+
+
+def with_share(measured: dict[str, float], operations: int, rate: float) -> dict[str, float]:
+    """A measured step with its operations, those of a second, and their share of a rate."""
+    rate_reached = operations / measured["seconds"]
+    return {**measured, "operations": operations, "operations_per_s": rate_reached, "share": rate_reached / rate}
 
 
 @contextmanager
@@ -148,49 +153,79 @@ def computed(editor: Editor, compute: Compute) -> Iterator[None]:
     try:
         yield
     finally:
+        plain_layers(editor)
         for part in editor.modules():
-            if isinstance(part, RecomputedLlamaLayer):
-                part.__class__ = LlamaDecoderLayer
             part._compiled_call_impl = None
         editor.unet.disable_gradient_checkpointing()
 
 
-def measure_switches(
-    clock: Clock, editor: Editor, config: DictConfig, batch_size: int, backend: str
-) -> list[dict[str, Any]]:
-    """Steps of one batch size, each of both sides' first and then with one thing changed; None = does not fit.
+OURS_KEPT = {
+    "compute.checkpoint_language_model": Compute(checkpoint_language_model=True),
+    "compute.checkpoint_unet": Compute(checkpoint_unet=True),
+}
+WITH_GRAPH = {
+    OURS: (False, "all"),
+    OURS_CACHED: (True, "all"),
+    OURS_NEW_ROWS: (True, "new_rows"),
+}  # cached, what trains
+
+
+def measure_ours(clock: Clock, case: Case, rate: float, backend: str) -> list[dict[str, Any]]:
+    """Our step with caches, new rows alone, less kept, and a compiled language model; None = does not fit.
 
     Args:
-        clock: Times them.
-        editor: Trains.
-        config: Of the editor.
-        batch_size: Examples.
-        backend: Of ``compute.compile_unet``.
+        clock: Times it.
+        case: Batch.
+        rate: Operations a second that count as all.
+        backend: Of ``torch.compile``.
     """
-    case = fitting(clock, lambda: make_batch(editor, config, batch_size))
-    if case is None:
-        return []
-    guide, as_it_is = cast("MLLMGuide", editor.guide), Compute()
-    ours = {
-        OURS: (False, "all", as_it_is),
-        OURS_CACHED: (True, "all", as_it_is),
-        OURS_NEW_ROWS: (True, "new_rows", as_it_is),
-        "compute.checkpoint_language_model": (False, "all", Compute(checkpoint_language_model=True)),
-        "compute.checkpoint_unet": (False, "all", Compute(checkpoint_unet=True)),
-        f"compute.compile_unet={backend}": (False, "all", Compute(compile_unet=backend)),
-    }
-    rows: list[dict[str, Any]] = []
+    guide, rows = cast("MLLMGuide", case.editor.guide), []
+    for name, (cached, train_embeddings) in WITH_GRAPH.items():
+        guide.train_embeddings = train_embeddings
+        rows.append(_our_row(clock, case, name, rate, cached=cached))
+    guide.train_embeddings = "all"
+    rows += [_our_row(clock, case, name, rate, compute) for name, compute in OURS_KEPT.items()]
+    compiled = f"{OURS_CACHED}, compute.compile_language_model={backend}"
+    return [*rows, _our_row(clock, case, compiled, rate, Compute(compile_language_model=backend), cached=True)]
+
+
+def measure_compiled(clock: Clock, case: Case, rate: float, backend: str) -> list[dict[str, Any]]:
+    """Our step with all that can be compiled, and caches.
+
+    Args:
+        clock: Times it.
+        case: Batch.
+        rate: Operations a second that count as all.
+        backend: Of ``torch.compile``.
+    """
+    name = f"{OURS_CACHED}, compute.compile_language_model={backend} compute.compile_unet={backend}"
+    compute = Compute(compile_language_model=backend, compile_unet=backend)
+    return [_our_row(clock, case, name, rate, compute, cached=True)]
+
+
+def _our_row(
+    clock: Clock, case: Case, name: str, rate: float, compute: Compute = AS_IT_IS, *, cached: bool = False
+) -> dict[str, Any]:
+    def step() -> dict[str, float]:
+        operations = count_operations(case, cached=cached)
+        with computed(case.editor, compute):
+            return with_share(measure_step(clock, case, our_step(case, cached=cached)), operations, rate)
+
+    return {"side": "ours", "name": name, "step": fitting(clock, step)}
+
+
+def measure_yardstick(clock: Clock, case: Case) -> list[dict[str, Any]]:
+    """The released code's step, as it is and then with one switch on; None = does not fit.
+
+    Args:
+        clock: Times it.
+        case: Batch.
+    """
+    rows = []
     for name in (YARDSTICK, *SWITCHES):
         step = plain_step(case, [] if name == YARDSTICK else [name])
         measured = fitting(clock, lambda step=step, name=name: measure_step(clock, case, step, fused=name == FUSED))  # type: ignore[misc]
         rows.append({"side": YARDSTICK, "name": name, "step": measured})
-    for name, (cached, train_embeddings, compute) in ours.items():
-        guide.train_embeddings = train_embeddings
-        with computed(editor, compute):
-            step = our_step(case, cached=cached)
-            measured = fitting(clock, lambda step=step: measure_step(clock, case, step))  # type: ignore[misc]
-        rows.append({"side": "ours", "name": name, "step": measured})
-    guide.train_embeddings = "all"
     return rows
 
 
@@ -205,9 +240,9 @@ def measure_edit(clock: Clock, edit: EditCase, steps: int) -> list[dict[str, Any
     plain, memory = our_options(edit, steps), ImageMemory()
     our_text(edit, instruction=FURTHER, memory=memory)
     rows = []
-    for name, options in {"plain": plain, "fast": fast(plain, edit.case.editor.scheduler)}.items():
-        for instruction, kept in {"first": None, "further": memory}.items():
-            text = float(np.median(clock.seconds(lambda kept=kept: our_text(edit, memory=kept))))  # type: ignore[misc]
+    for instruction, kept in {"first": None, "further": memory}.items():
+        text = float(np.median(clock.seconds(lambda kept=kept: our_text(edit, memory=kept))))  # type: ignore[misc]
+        for name, options in {"plain": plain, "fast": fast(plain, edit.case.editor.scheduler)}.items():
             edit.guide.memory = kept
             whole = float(np.median(clock.seconds(lambda options=options: our_edit(edit, options))))  # type: ignore[misc]
             edit.guide.memory = None
@@ -216,34 +251,41 @@ def measure_edit(clock: Clock, edit: EditCase, steps: int) -> list[dict[str, Any
     return rows
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything, as plain values."""
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Plain values, with one section more each time."""
     device = torch.device(options.device)
-    where, clock, config = environment(), Clock(device, options.repeats), case_config(options.size)
-    rates = matrix_rates(clock)
-    editor = make_editor(config, device)
-    training = measure_training(clock, editor, config, max(rates.values()), options.max_batch_size)
-    switches = measure_switches(clock, editor, config, options.batch_size, options.compile)
-    clock.forget()
-    case = make_batch(editor, config, 1)
-    editor.to(torch.bfloat16).eval()
-    edit = edit_case(case, options.side)
-    steps = int(config.sampler.options.num_inference_steps)
-    return {
+    clock, config = Clock(device, options.repeats), case_config(options.size)
+    result: dict[str, Any] = {
         "size": options.size,
         "resolution": int(config.size.resolution),
-        "matrix_rates": rates,
         "goal": GOAL,
-        "training": training,
-        "switches": switches,
-        "switches_batch_size": options.batch_size,
-        "edit": measure_edit(clock, edit, steps),
-        "edit_side": options.side,
-        "tokens": {"prompt": len(edit.prompt), "written": len(edit.words)},
         "repeats": options.repeats,
         "device": _described(device),
-        "environment": where,
+        "environment": environment(),
+        "matrix_rates": matrix_rates(clock),
     }
+    rate = max(result["matrix_rates"].values())
+    editor = make_editor(config, device)
+    result["training"] = measure_training(clock, editor, config, rate, options.batch_sizes)
+    yield result
+    case = make_batch(editor, config, options.batch_size)
+    result |= {"switches_batch_size": options.batch_size}
+    result |= {"switches": measure_ours(clock, case, rate, options.compile)}
+    yield result
+    edit = edit_case(make_batch(editor.to(torch.bfloat16), config, 1), options.side)
+    result |= {
+        "edit": measure_edit(clock, edit, int(config.sampler.options.num_inference_steps)),
+        "edit_side": options.side,
+        "tokens": {"prompt": len(edit.prompt), "written": len(edit.words)},
+    }
+    yield result
+    del editor, case, edit
+    clock.forget()
+    case = make_batch(make_editor(config, device), config, options.batch_size)
+    result["switches"] += measure_yardstick(clock, case)
+    yield result
+    result["switches"] += measure_compiled(clock, case, rate, options.compile)
+    yield result
 
 
 def _described(device: torch.device) -> dict[str, Any]:
@@ -259,9 +301,11 @@ def main() -> None:
     parser.add_argument("--size", default="llava_7b", choices=("tiny", "medium", "llava_7b"), help="sizes of all parts")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: with --size tiny, as a trial")
     parser.add_argument("--batch-size", type=int, default=4, help="examples of the steps that show switches")
-    parser.add_argument("--max-batch-size", type=int, default=512, help="where growing batches end, if all fit")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=BATCH_SIZES, help="growing, until one does not fit"
+    )
     parser.add_argument("--side", type=int, default=512, help="px of the edited picture")
-    parser.add_argument("--compile", default="inductor", help="backend of compute.compile_unet")
+    parser.add_argument("--compile", default="inductor", help="backend of compute.compile_*")
     parser.add_argument("--repeats", type=int, default=5, help="of everything that is timed")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--markdown", type=Path, help="write the page of docs/benchmarks to this file")
@@ -273,10 +317,10 @@ def main() -> None:
             f"--device cuda: expected a GPU that CUDA finds, got none (torch {torch.__version__}); run this on a "
             "machine with one, or try the script with --device cpu --size tiny"
         )
-    result = measure(options)
-    print(render(result))
     command = command_of(__file__)
-    write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)})
+    for result in measure(options):
+        write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)})
+    print(render(result))
 
 
 if __name__ == "__main__":

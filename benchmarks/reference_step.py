@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaMLP
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from mgie_lit.editor import Editor
 from mgie_lit.guides.mllm import MLLMGuide
@@ -33,6 +33,7 @@ from mgie_lit.models.key_values import CACHE_ARGUMENT
 from mgie_lit.types import EditBatch, EditDraws
 
 IGNORED = -100
+PLAIN_KINDS = (LlamaMLP, GEGLU, LlamaRMSNorm)  # of which ours derive others
 DROP_TEXT_BELOW, DROP_IMAGE_FROM, DROP_IMAGE_BELOW = 0.10, 0.05, 0.15  # of one uniform number a sample
 EDIT_WEIGHT = 0.5
 MAX_NEW_TOKENS, NO_REPEAT = 96, 3
@@ -77,6 +78,7 @@ class Yardstick:
         self.scaling = float(self.vae.config.scaling_factor)
         self.patch_id, self.visual_ids = guide.prompt.image_patch_id, guide.prompt.visual_ids
         self.end_id = int(guide.prompt.tokenizer.eos_token_id)
+        self.plain_kinds: Sequence[type[nn.Module]] = PLAIN_KINDS
 
     @property
     def visual_rows(self) -> Tensor:
@@ -86,7 +88,7 @@ class Yardstick:
 
     def losses(self, batch: EditBatch, draws: EditDraws) -> Losses:
         """Losses of a training step, ``loss_ce + 0.5 loss_edit``."""
-        with self._gates(self.llm, self.unet):
+        with plain_parts(self.plain_kinds, self.llm, self.unet):
             return self._losses(batch, draws)
 
     def _losses(self, batch: EditBatch, draws: EditDraws) -> Losses:
@@ -120,7 +122,7 @@ class Yardstick:
             Ids and hidden states; it ends after the end token or ``MAX_NEW_TOKENS``.
         """
         ids, kept = list(prompt_ids), []
-        with plain_attention(self.llm, self.tower):
+        with plain_attention(self.llm, self.tower), plain_parts(self.plain_kinds, self.llm):
             embeddings = self._spliced(torch.tensor([ids], device=self.unet.device), pixels)
             cache = None
             for _ in range(MAX_NEW_TOKENS):
@@ -237,9 +239,6 @@ class Yardstick:
     def _attention(self, *models: Any) -> AbstractContextManager[None]:  # noqa: ANN401
         return plain_attention(*models)
 
-    def _gates(self, *models: nn.Module) -> AbstractContextManager[None]:
-        return plain_gates(*models)
-
     def _latents(self, batch: EditBatch, draws: EditDraws) -> tuple[Tensor, Tensor]:
         source = self.vae.encode(batch.source).latent_dist.mode()
         target = self.vae.encode(batch.target).latent_dist
@@ -277,11 +276,11 @@ def plain_attention(*models: Any) -> Iterator[None]:  # noqa: ANN401
 
 
 @contextmanager
-def plain_gates(*models: nn.Module) -> Iterator[None]:
-    """Feed-forward parts as the libraries have them, which keep all that they compute."""
+def plain_parts(kinds: Sequence[type[nn.Module]], *models: nn.Module) -> Iterator[None]:
+    """Parts of models as the libraries have them, where ours are of classes derived from these."""
     before = {part: type(part) for model in models for part in model.modules()}
     for part in before:
-        part.__class__ = next((plain for plain in (LlamaMLP, GEGLU) if isinstance(part, plain)), type(part))
+        part.__class__ = next((plain for plain in kinds if isinstance(part, plain)), type(part))
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from mgie_lit.functional.diffusion import PREDICTION_TYPES, add_noise, apply_aff
 from mgie_lit.functional.losses import edit_loss
 from mgie_lit.models.autoencoder import decode_latents, downscale_factor, encode_source, encode_target, latent_channels
 from mgie_lit.models.gates import spare_gates
+from mgie_lit.models.norms import fuse_norms
 from mgie_lit.models.unet import denoise
 from mgie_lit.types import EditBatch, EditDraws, EditLosses, GuideLosses
 
@@ -105,6 +106,7 @@ class Editor(nn.Module):
         self.prediction_type = scheduler.config["prediction_type"]
         self._check_channels()
         spare_gates(self)
+        fuse_norms(self)
 
     @property
     def device(self) -> torch.device:

@@ -16,7 +16,8 @@ def render(result: dict[str, Any]) -> str:
     Args:
         result: From ``gpu.measure``.
     """
-    blocks = [_matrices(result), _training(result), _switches(result), _edit(result)]
+    sections = {"training": _training, "switches": _switches, "edit": _edit}
+    blocks = [_matrices(result), *(write(result) for name, write in sections.items() if name in result)]
     warning = [] if result["device"]["type"] == "cuda" else [NO_MEASUREMENT]
     return "\n\n".join([*warning, *blocks])
 
@@ -48,20 +49,20 @@ def _matrices(result: dict[str, Any]) -> str:
 
 def _training(result: dict[str, Any]) -> str:
     lines = [
-        f"A training step, size={result['size']}, {result['resolution']} px, all exact switches, no caches, median of "
+        f"A training step, size={result['size']}, {result['resolution']} px, all exact switches, median of "
         f"{result['repeats']}:",
         "",
-        "| batch size | tokens a row | seconds | examples/s | peak memory, GiB | 10^12 operations/s | share of rate |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| batch size | tokens | step | seconds | examples/s | peak memory, GiB | 10^12 operations/s | share of rate |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row['batch_size']} | {row['length']} | {_step(row)} | {row['operations_per_s'] / TERA:.4g} | "
-        f"{row['share']:.1%} |"
+        f"| {row['batch_size']} | {row['length']} | {row['name']} | {_step(row)} | "
+        f"{row['operations_per_s'] / TERA:.4g} | {row['share']:.1%} |"
         for row in result["training"]
     ]
     best = max((row["share"] for row in result["training"]), default=0.0)
     verdict = "reached" if best >= result["goal"] else "missed"
-    note = "Counted are matrix products, convolutions and fused attention, forward and backward."
+    note = "Counted are matrix products, convolutions and fused attention, forward and backward, of what a step needs."
     return "\n".join([*lines, "", f"{note} The goal, {result['goal']:.0%} of the rate, is {verdict}: {best:.1%}."])
 
 
@@ -72,19 +73,21 @@ def _step(row: dict[str, float]) -> str:
 def _switches(result: dict[str, Any]) -> str:
     lines = [
         f"One thing changed at a time, batch size {result['switches_batch_size']}. Time and memory over those of the "
-        "first row of the same side; `yardstick` is the released code's step, written down plainly.",
+        "first row of the same side; `yardstick` is the released code's step, written down plainly. The share is of "
+        "the operations which the step needs: fewer with caches, and none for what is computed a second time.",
         "",
-        "| side | step | seconds | examples/s | peak memory, GiB | time | memory |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| side | step | seconds | examples/s | peak memory, GiB | time | memory | share of rate |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     first: dict[str, dict[str, float] | None] = {}
-    for row in result["switches"]:
+    for row in sorted(result["switches"], key=lambda row: row["side"]):
         step, base = row["step"], first.setdefault(row["side"], row["step"])
         if step is None:
-            lines.append(f"| {row['side']} | {row['name']} | does not fit | | | | |")
+            lines.append(f"| {row['side']} | {row['name']} | does not fit | | | | | |")
             continue
         ratios = [f"{step[key] / base[key]:.2f}" if base else "" for key in ("seconds", "peak_bytes")]
-        lines.append(f"| {row['side']} | {row['name']} | {_step(step)} | {ratios[0]} | {ratios[1]} |")
+        share = f"{step['share']:.1%}" if "share" in step else ""
+        lines.append(f"| {row['side']} | {row['name']} | {_step(step)} | {ratios[0]} | {ratios[1]} | {share} |")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from reference_step import Yardstick, plain_attention
+from reference_step import PLAIN_KINDS, Yardstick, plain_attention, plain_parts
 from shared.measures import YARDSTICK
 
 from step_sides.case import Case
@@ -54,13 +54,14 @@ class Parts:
 
     def _language(self) -> None:
         embeddings = self.embeddings.clone().requires_grad_()
-        with plain_attention(self.plain.llm):
+        with plain_attention(self.plain.llm), plain_parts(PLAIN_KINDS, self.plain.llm):
             states = self.plain.llm.model(inputs_embeds=embeddings, output_hidden_states=True).hidden_states[-1]
         states.sum().backward()
 
     @torch.no_grad()
     def _language_forward(self) -> None:
-        self.plain.llm.model(inputs_embeds=self.embeddings)
+        with plain_parts(PLAIN_KINDS, self.plain.llm):
+            self.plain.llm.model(inputs_embeds=self.embeddings)
 
     def _scores(self) -> None:
         hidden = self.hidden.clone().requires_grad_()

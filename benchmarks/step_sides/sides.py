@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from reference_step import IGNORED, Losses, Yardstick, plain_attention, plain_gates
+from diffusers.models.activations import GEGLU
+from reference_step import IGNORED, PLAIN_KINDS, Losses, Yardstick, plain_attention
 from shared.measures import YARDSTICK
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from mgie_lit.editor import Editor
 from mgie_lit.types import EditBatch, EditDraws
@@ -26,11 +28,13 @@ SWITCHES = (
     "no idle layers of the tower",
     "attention kernels",
     "gates computed twice",
+    "norms in one operation",
     "channels last in the autoencoder",
     FUSED,
     "cached latents",
     "cached vision states",
 )
+DERIVED = {"gates computed twice": (LlamaMLP, GEGLU), "norms in one operation": (LlamaRMSNorm,)}
 
 Step = Callable[[], Tensor]
 
@@ -47,12 +51,11 @@ class Switched(Yardstick):
     def __init__(self, editor: Editor, on: set[str], cached: EditBatch) -> None:
         super().__init__(editor)
         self.on, self.cached = on, cached
+        ours = {kind for name, kinds in DERIVED.items() if name in on for kind in kinds}
+        self.plain_kinds = tuple(kind for kind in PLAIN_KINDS if kind not in ours)
 
     def _attention(self, *models: Any) -> Any:  # noqa: ANN401
         return plain_attention(*(() if "attention kernels" in self.on else models))
-
-    def _gates(self, *models: nn.Module) -> Any:  # noqa: ANN401
-        return plain_gates(*(() if "gates computed twice" in self.on else models))
 
     def _vision(self, pixels: Tensor) -> Tensor:
         if "cached vision states" in self.on:

@@ -79,8 +79,12 @@ def out_of_memory(error: Exception, config: DictConfig) -> TrainingError | None:
 
 def failed_compiler(error: Exception, config: DictConfig) -> TrainingError | None:
     """What to tell about an error of ``torch.compile``; None where the error is another one."""
-    backend = config.get("compute", {}).get("compile_unet")
-    if backend is None:
+    switches = {
+        f"compute.{key}": value
+        for key, value in config.get("compute", {}).items()
+        if key.startswith("compile_") and value is not None
+    }
+    if not switches:
         return None
     from torch._dynamo.exc import TorchDynamoException  # there already, where a backend is named
 
@@ -89,9 +93,9 @@ def failed_compiler(error: Exception, config: DictConfig) -> TrainingError | Non
     cause = getattr(error, "inner_exception", error)
     reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
     return TrainingError(
-        f"compute.compile_unet={backend}: expected the UNet's blocks to compile, got: {reason}\n"
+        f"{' '.join(f'{key}={value}' for key, value in switches.items())}: expected code that compiles, got: {reason}\n"
         "inductor needs a C++ compiler on the CPU (g++, or the one that the variable CXX names) and Triton on a GPU. "
-        "Without it train with compute.compile_unet=null"
+        f"Without it train with {' '.join(f'{key}=null' for key in switches)}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,16 +12,15 @@ import torch
 
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.lowering import lower_frozen
-from mgie_lit.models.recompute import recompute_layers
+from mgie_lit.models.training_layers import compile_layers, recompute_layers
+from mgie_lit.training.compiling import check_backend, compile_blocks, start_workers
 
 if TYPE_CHECKING:
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-
     from mgie_lit.editor import Editor
 
 LOG = logging.getLogger(__name__)
 BF16_MIXED = "bf16-mixed"
-_VARIANTS = 8  # of a block's code, for each size of batch and image and without gradient; the compiler's own number
+INDUCTOR = "inductor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +28,25 @@ class Compute:
     """Switches of a training step.
 
     Raises:
-        ConfigError: ``compile_unet`` is no backend of ``torch.compile``.
+        ConfigError: A backend is none of ``torch.compile``.
     """
 
     frozen_in_bf16: bool = True  # under bf16-mixed: frozen matrices that can be loaded again
     checkpoint_language_model: bool = False  # layers keep their inputs alone
     checkpoint_unet: bool = False  # blocks keep their inputs alone
-    compile_unet: str | None = None  # backend of torch.compile
+    compile_language_model: str | None = None  # backend of torch.compile
+    compile_unet: str | None = None  # the same
 
     def __post_init__(self) -> None:
-        """Check the backend."""
-        if self.compile_unet is None:
-            return
-        known = torch.compiler.list_backends(exclude_tags=())  # loads the compiler
-        if self.compile_unet not in known:
-            usual = sorted(
-                {*torch.compiler.list_backends(), "aot_eager", "eager"}
-            )  # others are the compiler's own tests
-            raise ConfigError(
-                f"compute.compile_unet: expected null or one of {', '.join(usual)}, got {self.compile_unet}"
-            )
+        """Check the backends."""
+        for part, backend in self.backends.items():
+            check_backend(f"compute.compile_{part}", backend)
+
+    @property
+    def backends(self) -> dict[str, str]:
+        """Of what is compiled."""
+        parts = {"language_model": self.compile_language_model, "unet": self.compile_unet}
+        return {part: backend for part, backend in parts.items() if backend is not None}
 
     def arrange(self, editor: Editor) -> None:
         """What needs no device: let layers compute again what they do not keep.
@@ -58,13 +57,10 @@ class Compute:
         Raises:
             ConfigError: There is no language model.
         """
-        if self.checkpoint_language_model:
-            mllm = getattr(editor.guide, "mllm", None)
-            if mllm is None:
-                raise ConfigError(
-                    "compute.checkpoint_language_model: expected a system with a language model, got "
-                    f"{type(editor.guide).__name__}; use false"
-                )
+        mllm = getattr(editor.guide, "mllm", None)
+        if mllm is None:
+            self._check_no_language_model(editor)
+        elif self.checkpoint_language_model:
             recompute_layers(mllm)
         if self.checkpoint_unet:
             editor.unet.enable_gradient_checkpointing()
@@ -84,19 +80,20 @@ class Compute:
         if self.lowers(precision):
             lowered = lower_frozen(editor, reloadable)
             LOG.info("compute.frozen_in_bf16: %d of %d frozen tensors", len(lowered), len(reloadable))
+        if INDUCTOR in self.backends.values() and torch.cuda.is_available():
+            start_workers()
+        if self.compile_language_model is not None:
+            compile_layers(editor, self.compile_language_model)
         if self.compile_unet is not None:
-            _compile_blocks(editor.unet, self.compile_unet)
+            compile_blocks(editor.unet, self.compile_unet)
 
-
-def _compile_blocks(unet: UNet2DConditionModel, backend: str) -> None:
-    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-    # Blocks of one class share their code. The compiler gives up on code that it has compiled so many times, and the
-    # last blocks would run as they are once there were smaller batches and validations; and it would take the blocks'
-    # sizes for one that changes, for which its code is slower, or not to be had (inductor on a CPU).
-    config = torch._dynamo.config
-    config.cache_size_limit = max(config.cache_size_limit, _VARIANTS * len(blocks))
-    for block in blocks:
-        block.compile(backend=backend, dynamic=False)
+    def _check_no_language_model(self, editor: Editor) -> None:
+        for key, off in {"checkpoint_language_model": False, "compile_language_model": None}.items():
+            if getattr(self, key) != off:
+                raise ConfigError(
+                    f"compute.{key}: expected a system with a language model, got {type(editor.guide).__name__}; use "
+                    f"{json.dumps(off)}"
+                )
 
 
 AS_IT_IS = Compute(frozen_in_bf16=False)

@@ -12,7 +12,7 @@ from gpu_parts.clock import Clock, fitting
 from gpu_parts.table import NO_MEASUREMENT, render, render_page
 from shared.measures import YARDSTICK
 from step_sides.case import Case, case_config
-from step_sides.sides import OURS, SWITCHES, Step, our_step
+from step_sides.sides import OURS, OURS_CACHED, SWITCHES, Step, our_step
 
 from mgie_lit.editor import Editor
 from mgie_lit.training.compute import Compute
@@ -41,10 +41,13 @@ def test_batches_grow_until_one_does_not_fit(editor: Editor, monkeypatch: pytest
         return {"seconds": 2.0}
 
     monkeypatch.setattr(benchmark, "measure_step", step)
-    rows = benchmark.measure_training(CLOCK, editor, case_config("tiny"), rate=1e9, largest=64)
-    assert [row["batch_size"] for row in rows] == [1, 2]
-    assert rows[1]["share"] == pytest.approx(rows[1]["operations"] / 2.0 / 1e9)
-    assert rows[1]["operations"] == pytest.approx(2 * rows[0]["operations"], rel=0.2)
+    rows = benchmark.measure_training(CLOCK, editor, case_config("tiny"), rate=1e9, sizes=(1, 2, 4, 8))
+    assert [(row["batch_size"], row["name"]) for row in rows] == [
+        (n, name) for n in (1, 2) for name in (OURS, OURS_CACHED)
+    ]
+    assert rows[2]["share"] == pytest.approx(rows[2]["operations"] / 2.0 / 1e9)
+    assert rows[2]["operations"] == pytest.approx(2 * rows[0]["operations"], rel=0.2)
+    assert rows[1]["operations"] < rows[0]["operations"]
 
 
 def test_other_errors_than_of_memory_are_not_hidden() -> None:
@@ -70,23 +73,23 @@ def test_a_way_to_compute_is_undone(editor: Editor) -> None:
 def test_trial_on_the_cpu_has_everything_and_says_that_it_measures_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "Compute", lambda compile_unet=None, **on: Compute(**on))  # compiling takes long
     files = {"--json": tmp_path / "new" / "a.json", "--markdown": tmp_path / "new" / "a.md"}
     outputs = [text for option, path in files.items() for text in (option, str(path))]
-    few = ["--repeats", "1", "--max-batch-size", "1", "--batch-size", "2", "--side", "64"]
+    few = ["--repeats", "1", "--batch-sizes", "1", "--batch-size", "2", "--side", "64", "--compile", "eager"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--size", "tiny", *few, *outputs])
     benchmark.main()
     result = json.loads(files["--json"].read_text())
-    assert [row["batch_size"] for row in result["training"]] == [1]
+    assert [row["batch_size"] for row in result["training"]] == [1, 1]
     sides = {side: [row["name"] for row in result["switches"] if row["side"] == side] for side in ("ours", YARDSTICK)}
     assert sides[YARDSTICK] == [YARDSTICK, *SWITCHES]
     assert sides["ours"][0] == OURS
-    assert "compute.compile_unet=inductor" in sides["ours"]
+    assert sides["ours"][-1] == ("caches, compute.compile_language_model=eager compute.compile_unet=eager")
+    assert all(row["step"]["share"] > 0 for row in result["switches"] if row["side"] == "ours")
     assert all(row["step"]["seconds"] > 0 for row in result["switches"])
     assert [(row["name"], row["instruction"]) for row in result["edit"]] == [
         ("plain", "first"),
-        ("plain", "further"),
         ("fast", "first"),
+        ("plain", "further"),
         ("fast", "further"),
     ]
     page = files["--markdown"].read_text()

@@ -45,12 +45,13 @@ def test_compiler_that_fails() -> None:
     def no_compiler(*_: object) -> None:
         raise RuntimeError("g+++ is not a compiler")
 
-    config = compose_config("train", ["paths.run_dir=unused", "compute.compile_unet=inductor"])
+    compiled = ["compute.compile_language_model=eager", "compute.compile_unet=inductor"]
+    config = compose_config("train", ["paths.run_dir=unused", *compiled])
     with pytest.raises(TrainingError) as raised, machine_faults_explained(config, NOTHING_READ):
         torch.compile(lambda x: x + 1, backend=no_compiler)(torch.ones(2))
     told = str(raised.value)
-    assert "compute.compile_unet=inductor: expected the UNet's blocks to compile, got: g+++ is not" in told
-    assert told.endswith("Without it train with compute.compile_unet=null")
+    assert told.startswith(f"{' '.join(compiled)}: expected code that compiles, got: g+++ is not")
+    assert told.endswith("Without it train with compute.compile_language_model=null compute.compile_unet=null")
 
 
 def test_other_errors_pass() -> None:

@@ -82,7 +82,7 @@ def test_nothing_is_converted_in_float32_or_without_a_source(
 
 
 def gradients(compute: Compute) -> dict[str, torch.Tensor]:
-    """Loss and gradients of a step of blocks that were drawn alike."""
+    """Loss and gradients of a step of parts that were drawn alike."""
     editor = tiny_editor("kl").train()
     compute.begin(editor, (), "32-true")
     batch = random_batch(editor)
@@ -104,9 +104,10 @@ def _alone(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.timeout(1200)  # inductor compiles for minutes where other things run
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-class TestCompiledBlocks:
-    def test_losses_and_gradients_are_the_plain_ones(self, backend: str) -> None:
-        plain, compiled = gradients(AS_IT_IS), gradients(Compute(compile_unet=backend))
+class TestCompiled:
+    @pytest.mark.parametrize("part", ["compile_unet", "compile_language_model"])
+    def test_losses_and_gradients_are_the_plain_ones(self, backend: str, part: str) -> None:
+        plain, compiled = gradients(AS_IT_IS), gradients(Compute(**{part: backend}))  # type: ignore[arg-type]
         assert plain.keys() == compiled.keys()
         for name, gradient in plain.items():
             scale = gradient.abs().max()  # 0 but for rounding at the biases of keys
@@ -115,7 +116,8 @@ class TestCompiledBlocks:
     def test_they_train_resume_and_average_under_the_same_names(
         self, backend: str, make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer, tmp_path: Path
     ) -> None:
-        parts, compute = (make_module, make_data, make_trainer), Compute(compile_unet=backend)
+        parts = (make_module, make_data, make_trainer)
+        compute = Compute(compile_unet=backend, compile_language_model=backend)
         average = ExponentialMovingAverage(decay=0.9, validate=True)
         every = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=1, save_top_k=-1)
         plain, _ = fitted(*parts, AS_IT_IS)
@@ -158,13 +160,16 @@ def test_blocks_of_one_class_that_share_their_code_are_compiled_for_each_ones_si
     assert not any(isinstance(value, torch.SymInt) for values in given for value in values), "sizes are known"
 
 
-def test_unknown_backend() -> None:
-    with pytest.raises(ConfigError, match=r"compute\.compile_unet: expected null or one of .*inductor.*, got inductr"):
-        Compute(compile_unet="inductr")
+@pytest.mark.parametrize("part", ["compile_unet", "compile_language_model"])
+def test_unknown_backend(part: str) -> None:
+    with pytest.raises(ConfigError, match=rf"compute\.{part}: expected null or one of .*inductor.*, got inductr"):
+        Compute(**{part: "inductr"})  # type: ignore[arg-type]
 
 
-def test_system_without_a_language_model(make_module: MakeModule) -> None:
+@pytest.mark.parametrize("switch", [{"checkpoint_language_model": True}, {"compile_language_model": "eager"}])
+def test_system_without_a_language_model(switch: dict[str, Any]) -> None:
     editor = tiny_editor("kl")
     editor.guide = torch.nn.Identity()
-    with pytest.raises(ConfigError, match=r"compute\.checkpoint_language_model: expected a system with a language"):
-        Compute(checkpoint_language_model=True).arrange(editor)
+    (key,) = switch
+    with pytest.raises(ConfigError, match=rf"compute\.{key}: expected a system with a language model, got Identity"):
+        Compute(**switch).arrange(editor)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from mgie_lit.editor import Editor, Objective
 from mgie_lit.models.freezing import set_trainable
-from mgie_lit.models.recompute import RecomputedLlamaLayer, recompute_layers
+from mgie_lit.models.training_layers import TrainingLlamaLayer, compile_layers, plain_layers, recompute_layers
 from mgie_lit.testing.random_data import random_batch, random_draws
 from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.compute import Compute
@@ -59,5 +61,52 @@ def test_names_stay_and_layers_are_found() -> None:
     names = list(editor.state_dict())
     recompute_layers(editor)
     layers = editor.guide.mllm.language_model.model.layers  # type: ignore[union-attr]
-    assert {type(layer) for layer in layers} == {RecomputedLlamaLayer}  # type: ignore[union-attr]
+    assert {type(layer) for layer in layers} == {TrainingLlamaLayer}  # type: ignore[union-attr]
     assert list(editor.state_dict()) == names
+
+
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_compiled_layers_and_passes_with_a_cache_compute_the_same(recomputes: bool) -> None:
+    plain = tiny_editor("kl")
+    set_trainable(plain, ["*.embed_tokens.*", "guide.edit_head.*", "unet.*"])
+    other = copy.deepcopy(plain)
+    compile_layers(other, "eager")
+    if recomputes:
+        recompute_layers(other)
+    for train_embeddings in ("all", "new_rows"):
+        for editor in (plain, other):
+            editor.guide.train_embeddings = train_embeddings  # type: ignore[assignment]
+            editor.zero_grad()
+        before, after = step(plain)[0], step(other)[0]
+        assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+ONE_GRAPH = """
+import torch
+from mgie_lit.models.training_layers import compile_layers
+from mgie_lit.testing.tiny_models import tiny_editor
+
+graphs = []
+mllm = tiny_editor("kl").guide.mllm
+compile_layers(mllm, lambda graph, _: graphs.append(graph) or graph.forward)
+mllm(torch.randn(1, 9, mllm.hidden_dim).requires_grad_())
+print(len(mllm.language_model.model.layers), "layers,", len(graphs), "graph")
+"""
+
+
+@pytest.mark.slow
+def test_layers_share_one_graph() -> None:
+    command = [sys.executable, "-c", ONE_GRAPH]  # without the checks of types that tests put into all functions
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == "2 layers, 1 graph\n"
+
+
+def test_layers_are_plain_again() -> None:
+    editor = tiny_editor("kl")
+    kinds = [type(part) for part in editor.modules()]
+    recompute_layers(editor)
+    compile_layers(editor, "eager")
+    plain_layers(editor)
+    assert [type(part) for part in editor.modules()] == kinds
+    recompute_layers(editor)
+    assert all(layer.compiled is None for layer in editor.guide.mllm.language_model.model.layers)  # type: ignore[union-attr]
