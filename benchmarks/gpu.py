@@ -263,14 +263,17 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "device": _described(device),
         "environment": environment(),
         "matrix_rates": matrix_rates(clock),
+        "measured": [],
     }
     rate = max(result["matrix_rates"].values())
     editor = make_editor(config, device)
     result["training"] = measure_training(clock, editor, config, rate, options.batch_sizes)
+    result["measured"].append("training")
     yield result
     case = make_batch(editor, config, options.batch_size)
     result |= {"switches_batch_size": options.batch_size}
     result |= {"switches": measure_ours(clock, case, rate, options.compile)}
+    result["measured"].append("ours")
     yield result
     edit = edit_case(make_batch(editor.to(torch.bfloat16), config, 1), options.side)
     result |= {
@@ -278,13 +281,16 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "edit_side": options.side,
         "tokens": {"prompt": len(edit.prompt), "written": len(edit.words)},
     }
+    result["measured"].append("edit")
     yield result
     del editor, case, edit
     clock.forget()
     case = make_batch(make_editor(config, device), config, options.batch_size)
     result["switches"] += measure_yardstick(clock, case)
+    result["measured"].append("yardstick")
     yield result
     result["switches"] += measure_compiled(clock, case, rate, options.compile)
+    result["measured"].append("compiled")
     yield result
 
 

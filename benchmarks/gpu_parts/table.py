@@ -8,6 +8,13 @@ from mgie_lit.training.peaks import TERA
 
 GIB = 2**30
 NO_MEASUREMENT = "CPU: not a measurement."
+STAGES = {  # in the order in which they are measured
+    "training": "the step at growing batch sizes",
+    "ours": "what our switches give",
+    "edit": "an edit",
+    "yardstick": "the released code's step and one switch at a time",
+    "compiled": "our step with the UNet's blocks compiled, too",
+}
 
 
 def render(result: dict[str, Any]) -> str:
@@ -19,7 +26,9 @@ def render(result: dict[str, Any]) -> str:
     sections = {"training": _training, "switches": _switches, "edit": _edit}
     blocks = [_matrices(result), *(write(result) for name, write in sections.items() if name in result)]
     warning = [] if result["device"]["type"] == "cuda" else [NO_MEASUREMENT]
-    return "\n\n".join([*warning, *blocks])
+    missing = [text for stage, text in STAGES.items() if stage not in result["measured"]]
+    ended = [f"The run was ended early. Not measured: {'; '.join(missing)}."] if missing else []
+    return "\n\n".join([*warning, *ended, *blocks])
 
 
 def render_page(result: dict[str, Any], command: str) -> str:

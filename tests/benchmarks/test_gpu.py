@@ -9,7 +9,7 @@ import gpu as benchmark
 import pytest
 import torch
 from gpu_parts.clock import Clock, fitting
-from gpu_parts.table import NO_MEASUREMENT, render, render_page
+from gpu_parts.table import NO_MEASUREMENT, STAGES, render, render_page
 from shared.measures import YARDSTICK
 from step_sides.case import Case, case_config
 from step_sides.sides import OURS, OURS_CACHED, SWITCHES, Step, our_step
@@ -96,6 +96,12 @@ def test_trial_on_the_cpu_has_everything_and_says_that_it_measures_nothing(
     assert NO_MEASUREMENT in page
     assert "`python benchmarks/gpu.py --device cpu --size tiny --repeats 1" in page
     assert capsys.readouterr().out.strip() == render(result | {"matrix_rates": {256: result["matrix_rates"]["256"]}})
+    assert result["measured"] == list(STAGES)
+    assert "ended early" not in page
+    early = render(
+        {name: part for name, part in result.items() if name not in ("switches", "edit")} | {"measured": ["training"]}
+    )
+    assert "Not measured: what our switches give; an edit; the released code's step" in early
     card = {"type": "cuda", "name": "A card", "bytes": 80 * 2**30, "cuda": "13.0"}
     none_fits = [row | {"step": None} for row in result["switches"]]
     page = render_page(result | {"device": card, "switches": none_fits, "training": []}, "command")
