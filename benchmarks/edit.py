@@ -50,7 +50,7 @@ from mgie_lit.config.run import evaluate_run
 from mgie_lit.functional.images import pil_to_unit
 from mgie_lit.functional.similarity import l1_distance, ssim
 from mgie_lit.guides.memory import ImageMemory
-from mgie_lit.models.unet import lay_channels_last
+from mgie_lit.models.layout import lay_for_editing
 from mgie_lit.sampling.presets import fast
 
 STEPS, MANY_STEPS = 10, 100  # of a whole edit; and what the released code's pipeline takes when nothing is said
@@ -166,7 +166,7 @@ def run_only(edit: EditCase, side: str) -> int:
         plain_edit(edit, 2)
     elif side != NOTHING:
         edit.editor = edit.case.editor  # no copy: there is no other side
-        lay_channels_last(edit.editor.unet)
+        lay_for_editing(edit.editor)
         our_edit(edit, our_options(edit, 2))
     return high_water_bytes()
 

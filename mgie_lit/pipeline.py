@@ -30,7 +30,6 @@ from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.edit_head import EditHead
 from mgie_lit.models.mllm import MLLM
-from mgie_lit.models.unet import lay_channels_last
 from mgie_lit.prompts import EditPrompt
 from mgie_lit.sampling.call import MGIEPipelineOutput, call_editor
 from mgie_lit.sampling.edit import SamplingOptions, Transfer
@@ -214,7 +213,6 @@ class MGIEPipeline(DiffusionPipeline):
         check_no_code(folder, read_index(folder / INDEX_FILE, {MGIEPipeline.__name__, cls.__name__}))
         with whole_parts(folder):
             pipeline: Self = super().from_pretrained(folder, use_safetensors=True, **kwargs)
-        lay_channels_last(pipeline.unet)
         pipeline.card = read_card(folder)
         return pipeline
 

@@ -24,7 +24,7 @@ class Parts:
         pixels = edit.guide.pixels([edit.image])
         assert pixels is not None
         self.pixels, self.source = pixels, pil_to_unit(edit.image)[None] * 2 - 1
-        with torch.no_grad(), dictated(edit):
+        with torch.no_grad(), dictated(edit.case.editor, edit.words):
             self.written = self.plain.write(edit.prompt, pixels)
             self.condition = self.plain.condition(self.written)
             self.image_latents = self.plain.vae.encode(self.source).latent_dist.mode()
@@ -65,7 +65,7 @@ class Parts:
         return least / text, (least + image) / (text + image)
 
     def _write(self, words: list[int]) -> None:
-        with dictated(self.edit, words):
+        with dictated(self.edit.case.editor, words):
             self.plain.write(self.edit.prompt, self.pixels)
 
     @torch.no_grad()

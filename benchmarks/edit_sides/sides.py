@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
 from PIL import Image
-from reference_step import MAX_NEW_TOKENS, Written, Yardstick
+from reference_step import MAX_NEW_TOKENS, Written, Yardstick, plain_parts
 from step_sides.case import INSTRUCTION, Case, made_up_example, make_case
 from step_sides.sides import Switched
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from mgie_lit.functional.images import pil_to_unit, unit_to_pil
 from mgie_lit.guides.memory import ImageMemory
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.models.key_values import CACHE_ARGUMENT
-from mgie_lit.models.unet import lay_channels_last
+from mgie_lit.models.layout import lay_for_editing
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 
 SCALES = (7.5, 1.5)  # of text and image, the released code's
@@ -35,12 +35,15 @@ WORDS = (
     "every shadow turns softer , so that small details come out ."
 )
 ANSWER_TOKENS = 43  # LLaMA's tokenizer takes about 1.3 a word; the small one that stands in for it takes 62 for these
+LAID = "matrices column by column"
 SWITCHES = (
     "no idle layers of the tower",
     "attention kernels",
     "last layer's states only",
     "scores of the last word only",
     "visual tokens in one pass",
+    "norms in one operation",
+    LAID,
 )
 
 
@@ -57,15 +60,15 @@ class EditCase:
     @property
     def guide(self) -> MLLMGuide:
         """Ours."""
-        return cast("MLLMGuide", self.case.editor.guide)
+        return cast("MLLMGuide", self.editor.guide)
 
     @cached_property
     def editor(self) -> Editor:
-        """Ours, as one is loaded for editing; the UNet is a copy, so that the plain edit's stays as it is."""
+        """Ours, as it edits: a copy of what is laid otherwise, so that the plain edit's weights stay as they are."""
         shared = self.case.editor
-        parts = (shared.autoencoder, copy.deepcopy(shared.unet), shared.scheduler)
-        editor = Editor(shared.guide, *parts, source_scale=shared.source_scale).eval()
-        lay_channels_last(editor.unet)
+        guide, unet = copy.deepcopy(shared.guide), copy.deepcopy(shared.unet)
+        editor = Editor(guide, shared.autoencoder, unet, shared.scheduler, source_scale=shared.source_scale).eval()
+        lay_for_editing(editor)
         return editor
 
 
@@ -108,7 +111,7 @@ class SwitchedEdit(Switched):
         ids, kept = list(prompt_ids), []
         device = self.unet.device
         keeps_all = "last layer's states only" not in self.on
-        with self._attention(self.llm, self.tower):
+        with self._attention(self.llm, self.tower), plain_parts(self.plain_kinds, self.llm):
             embeddings, cache = self._spliced(torch.tensor([ids], device=device), pixels), None
             while len(ids) < len(prompt_ids) + MAX_NEW_TOKENS:
                 outputs = self.llm.model(
@@ -163,11 +166,11 @@ def edit_case(case: Case, side: int) -> EditCase:
 
 
 @contextmanager
-def dictated(edit: EditCase, words: Sequence[int] | None = None) -> Iterator[None]:
-    """Let the language model write these words; None = all of the case's."""
-    llm: Any = edit.guide.mllm.language_model
+def dictated(editor: Editor, words: Sequence[int]) -> Iterator[None]:
+    """Let the language model of an editor write these words."""
+    llm: Any = cast("MLLMGuide", editor.guide).mllm.language_model
     head = llm.lm_head
-    llm.lm_head = Dictated(head, edit.words if words is None else words)
+    llm.lm_head = Dictated(head, words)
     try:
         yield
     finally:
@@ -176,10 +179,11 @@ def dictated(edit: EditCase, words: Sequence[int] | None = None) -> Iterator[Non
 
 def plain_text(edit: EditCase, on: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Condition and null condition as the released code makes them, with some switches on."""
-    yardstick = SwitchedEdit(edit.case, on) if on else Yardstick(edit.case.editor)
+    editor = edit.editor if LAID in on else edit.case.editor
+    yardstick = SwitchedEdit(replace(edit.case, editor=editor), on) if on else Yardstick(editor)
     pixels = edit.guide.pixels([edit.image])
     assert pixels is not None
-    with dictated(edit):
+    with dictated(editor, edit.words):
         written = yardstick.write(edit.prompt, pixels)
     if written.ids != edit.prompt + edit.words:
         raise SystemExit("the plain side did not write what it was told; a word of WORDS is banned")
@@ -191,7 +195,7 @@ def our_text(
 ) -> tuple[Tensor, Tensor]:
     """The same by our guide, with what it remembers of images."""
     edit.guide.memory = memory
-    with dictated(edit):
+    with dictated(edit.editor, edit.words):
         condition = edit.guide.condition([edit.image], [instruction])
     edit.guide.memory = None
     return condition.text, condition.null
@@ -218,7 +222,7 @@ def our_options(edit: EditCase, steps: int) -> SamplingOptions:
 
 def our_edit(edit: EditCase, options: SamplingOptions) -> Image.Image:
     """Picture to picture as we do it."""
-    with dictated(edit):
+    with dictated(edit.editor, edit.words):
         (edited,) = edit_images(
             edit.editor,
             [edit.image],

@@ -20,7 +20,6 @@ from mgie_lit.config.runs import CONFIG_FILE
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.guides.mllm import MLLMGuide
 from mgie_lit.guides.text import TextGuide
-from mgie_lit.models.unet import lay_channels_last
 from mgie_lit.pipeline import MGIEPipeline
 from mgie_lit.sampling.call import MGIEPipelineOutput, call_editor
 from mgie_lit.sampling.edit import SamplingOptions
@@ -130,12 +129,10 @@ def load_trained_editor(model: str, weights: str = EMA) -> LoadedEditor:
     path = Path(model).expanduser()
     if _is_run(path):
         editor, config = build.load_editor(path, weights)
-        lay_channels_last(editor.unet)
         return LoadedEditor(editor, instantiate(config.sampler.options), config.model)
     _require_choice(model, weights)
     if is_instruct_pix2pix(path):
         editor, options = open_instruct_pix2pix(path)
-        lay_channels_last(editor.unet)
         return LoadedEditor(editor, options, {"name": _PUBLISHED})
     pipeline = build.load_pipeline(model)
     return LoadedEditor(pipeline.editor, pipeline.options, {"name": _MLLM_MODEL})

@@ -13,6 +13,7 @@ from mgie_lit.config.loaded import LoadedEditor, attach_writer, describe_weights
 from mgie_lit.errors import CheckpointError, ConfigError
 from mgie_lit.evaluation.systems import EditorSystem, EditSystem, PredictionFolder
 from mgie_lit.guides.text import TextGuide
+from mgie_lit.models.layout import lay_for_editing
 from mgie_lit.sampling.presets import apply_preset
 from mgie_lit.sampling.solvers import make_scheduler
 
@@ -105,6 +106,7 @@ def build_system(config: DictConfig) -> System:
     name = _fit_to_model(loaded, config.model, source)
     writer = attach_writer(loaded, config.model, name, config.weights)
     loaded.to(choose_device(config.device, option="device"))
+    lay_for_editing(loaded.editor)
     sampling = {"preset": "plain", **config.sampling}  # runs from before there were presets
     try:
         options = apply_preset(sampling.pop("preset"), loaded.options, loaded.editor.scheduler, **sampling)

@@ -36,14 +36,6 @@ def denoise(
     return output.float()
 
 
-def lay_channels_last(unet: UNet2DConditionModel) -> None:
-    """Lay the weights in memory as convolutions are quickest, in place; for a UNet that edits, not for one that trains.
-
-    An optimizer's moments from a checkpoint would lie otherwise (``docs/decisions/0004-layout-of-weights.md``).
-    """
-    unet.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
-
-
 def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
     """Give a pretrained UNet more input channels in place: new ones start at zero, weight *and* bias are kept.
 

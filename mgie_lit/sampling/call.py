@@ -11,6 +11,7 @@ from PIL import Image
 
 from mgie_lit.editor import Editor
 from mgie_lit.functional.pictures import to_rgb, upright
+from mgie_lit.models.layout import lay_for_editing
 from mgie_lit.sampling.edit import SamplingOptions, edit_images
 
 
@@ -35,7 +36,7 @@ def call_editor(
     """Edit one image or several with any editor; the arguments are those of a `MGIEPipeline`'s call.
 
     Args:
-        editor: In eval mode.
+        editor: In eval mode, and not one that trains: its weights are laid as an edit reads them.
         options: Of this call.
         image: Image(s) of any size and mode.
         instruction: One for each image, or one for all.
@@ -46,6 +47,7 @@ def call_editor(
     Returns:
         Edited images and the expressive instructions.
     """
+    lay_for_editing(editor)
     images = [image] if isinstance(image, Image.Image) else list(image)
     images = [to_rgb(upright(picture)) for picture in images]
     instructions = [instruction] * len(images) if isinstance(instruction, str) else list(instruction)

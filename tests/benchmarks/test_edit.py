@@ -39,7 +39,7 @@ def test_both_sides_give_the_same_image(edit: sides.EditCase) -> None:
 
 
 def test_dictation_is_what_is_written(edit: sides.EditCase) -> None:
-    with sides.dictated(edit):
+    with sides.dictated(edit.case.editor, edit.words):
         pixels = edit.guide.pixels([edit.image])
         assert pixels is not None
         assert sides.Yardstick(edit.case.editor).write(edit.prompt, pixels).ids == edit.prompt + edit.words

@@ -63,17 +63,6 @@ def test_text_systems_are_called_like_pipelines(tmp_path: Path) -> None:
     assert out.expressive_instructions == ["warmer"]
 
 
-def test_what_edits_has_channels_last_and_what_trains_has_not(tmp_path: Path) -> None:
-    file = save_run(tmp_path, "model=mgie")
-    weight = load_trained_editor(str(file)).editor.unet.conv_in.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    folder = write_instruct_pix2pix(tmp_path / "published")
-    weight = load_trained_editor(str(folder)).editor.unet.conv_in.weight
-    assert weight.is_contiguous(memory_format=torch.channels_last)
-    weights = build_editor(compose_config("train", ["size=tiny"])).unet.parameters()
-    assert all(weight.is_contiguous() for weight in weights)
-
-
 def test_images_are_edited_as_they_are_seen(tmp_path: Path) -> None:
     pipeline = load_edit_pipeline(str(write_instruct_pix2pix(tmp_path / "published")))
     grey = Image.new("L", (16, 16), 99)

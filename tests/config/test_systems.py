@@ -198,6 +198,7 @@ def evaluated(*overrides: str) -> EditorSystem:
     check_sources(config)
     system = build_system(config).edit
     assert isinstance(system, EditorSystem)
+    assert not system.editor.unet.conv_in.weight.is_contiguous(), "laid as an edit reads it"
     return system
 
 

@@ -12,6 +12,7 @@ from mgie_lit.data.datamodule import EditDataModule
 from mgie_lit.editor import Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import frozen_roots
+from mgie_lit.models.layout import lay_for_editing
 from mgie_lit.testing.random_data import random_batch
 from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
@@ -57,6 +58,16 @@ def test_frozen_parts_are_bit_equal_after_training(
     assert set(moved) <= set(module.trainable_names)
     assert len(moved) > 0.9 * len(module.trainable_names), "nearly all of what trains has moved"
     assert all(p.grad is None for n, p in module.editor.named_parameters() if n not in module.trainable_names)
+
+
+def test_what_has_edited_trains_with_the_plain_layout(
+    make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    module = make_module()
+    lay_for_editing(module.editor)
+    assert not all(parameter.is_contiguous() for parameter in module.editor.parameters())
+    make_trainer(max_steps=1).fit(module, datamodule=make_data(module))
+    assert all(parameter.is_contiguous() for parameter in module.editor.parameters())
 
 
 def test_frozen_roots_stay_in_eval_mode(make_module: MakeModule) -> None:
