@@ -105,8 +105,8 @@ AGAIN = ["compute.checkpoint_unet=true", "compute.checkpoint_language_model=true
 WAYS = {  # to compute a step
     "plain": [],
     "again": AGAIN,
-    "compiled": ["compute.compile_unet=eager"],
-    "both": [*AGAIN, "compute.compile_unet=aot_eager"],
+    "compiled": ["compute.compile_unet=eager", "compute.compile_language_model=eager"],
+    "both": [*AGAIN, "compute.compile_unet=aot_eager", "compute.compile_language_model=aot_eager"],
 }
 
 

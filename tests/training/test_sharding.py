@@ -87,10 +87,10 @@ AGAIN = {"checkpoint_language_model": True, "checkpoint_unet": True}
 WAYS = {  # switches of a step, and the trainer's precision
     "plain": (AS_IT_IS, "32-true"),
     "computed again": (Compute(**AGAIN), "32-true"),
-    "compiled": (Compute(compile_unet="aot_eager"), "32-true"),
+    "compiled": (Compute(compile_unet="aot_eager", compile_language_model="aot_eager"), "32-true"),
     "mixed": (AS_IT_IS, BF16_MIXED),
     "lowered": (Compute(), BF16_MIXED),
-    "all": (Compute(**AGAIN, compile_unet="aot_eager"), BF16_MIXED),
+    "all": (Compute(**AGAIN, compile_unet="aot_eager", compile_language_model="aot_eager"), BF16_MIXED),
 }
 
 
