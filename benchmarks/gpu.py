@@ -256,6 +256,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     device = torch.device(options.device)
     clock, config = Clock(device, options.repeats), case_config(options.size)
     result: dict[str, Any] = {
+        "command": command_of(__file__),
         "size": options.size,
         "resolution": int(config.size.resolution),
         "goal": GOAL,
@@ -270,7 +271,9 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     result["training"] = measure_training(clock, editor, config, rate, options.batch_sizes)
     result["measured"].append("training")
     yield result
-    case = make_batch(editor, config, options.batch_size)
+    case = fitting(clock, lambda: make_batch(editor, config, options.batch_size))
+    if case is None:
+        raise SystemExit(f"--batch-size: expected one that fits, got {options.batch_size}; take a smaller one")
     result |= {"switches_batch_size": options.batch_size}
     result |= {"switches": measure_ours(clock, case, rate, options.compile)}
     result["measured"].append("ours")
@@ -315,7 +318,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="of everything that is timed")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--markdown", type=Path, help="write the page of docs/benchmarks to this file")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing: write the page of a result again")
     options = parser.parse_args()
+    if options.render:
+        options.size, options.device = "tiny", "cpu"
     if options.device == "cpu" and options.size != "tiny":
         parser.error(f"--device cpu: expected --size tiny, a trial that measures nothing, got --size {options.size}")
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -323,9 +329,9 @@ def main() -> None:
             f"--device cuda: expected a GPU that CUDA finds, got none (torch {torch.__version__}); run this on a "
             "machine with one, or try the script with --device cpu --size tiny"
         )
-    command = command_of(__file__)
-    for result in measure(options):
-        write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result, command)})
+    results = [json.loads(options.render.read_text(encoding="utf-8"))] if options.render else measure(options)
+    for result in results:
+        write_files({options.json: json.dumps(result, indent=1), options.markdown: render_page(result)})
     print(render(result))
 
 

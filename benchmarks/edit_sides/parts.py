@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from reference_step import Yardstick
 
 from edit_sides.sides import EditCase, dictated
 from mgie_lit.functional.images import pil_to_unit
+from mgie_lit.guides.mllm import MLLMGuide
 
 
 class Parts:
@@ -20,8 +22,9 @@ class Parts:
 
     def __init__(self, edit: EditCase) -> None:
         self.edit, self.plain = edit, Yardstick(edit.case.editor)
-        end, count = edit.words[-1], len(edit.guide.prompt.visual_ids)
-        pixels = edit.guide.pixels([edit.image])
+        guide = cast("MLLMGuide", edit.case.editor.guide)
+        end, count = edit.words[-1], len(guide.prompt.visual_ids)
+        pixels = guide.pixels([edit.image])
         assert pixels is not None
         self.pixels, self.source = pixels, pil_to_unit(edit.image)[None] * 2 - 1
         with torch.no_grad(), dictated(edit.case.editor, edit.words):

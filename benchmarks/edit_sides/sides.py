@@ -181,7 +181,7 @@ def plain_text(edit: EditCase, on: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Condition and null condition as the released code makes them, with some switches on."""
     editor = edit.editor if LAID in on else edit.case.editor
     yardstick = SwitchedEdit(replace(edit.case, editor=editor), on) if on else Yardstick(editor)
-    pixels = edit.guide.pixels([edit.image])
+    pixels = cast("MLLMGuide", editor.guide).pixels([edit.image])
     assert pixels is not None
     with dictated(editor, edit.words):
         written = yardstick.write(edit.prompt, pixels)

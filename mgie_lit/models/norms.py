@@ -1,4 +1,4 @@
-"""LLaMA's norms by torch's own operation: one kernel on a GPU, a few less on a CPU, the same results."""
+"""LLaMA's norms by torch's own operation: one kernel on a GPU, rounded otherwise; equal bits on a CPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class FusedLayerNorm(FusedRMSNorm):
         """``(*, D)`` -> ``(*, D)``, in autocast's type where that is on."""
         normal = super().forward(hidden_states)
         kind = normal.device.type
-        return normal.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else normal
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
+            return normal
+        return normal.to(torch.get_autocast_dtype(kind))
 
 
 def fuse_norms(module: nn.Module) -> None:

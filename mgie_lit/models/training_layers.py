@@ -54,7 +54,8 @@ def recompute_layers(language_model: nn.Module) -> None:
 def compile_layers(language_model: nn.Module, backend: str | Callable[..., Any]) -> None:
     """Compile the layers of a language model, in place; names and weights stay.
 
-    They share their code, which is compiled once for all of them; again for a second length of rows, and then for any.
+    They share their code, which is compiled once for all of them; again for a second length of rows or size of batch,
+    and then for any.
 
     Args:
         language_model: LLaMA, or what holds one.

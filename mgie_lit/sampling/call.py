@@ -36,7 +36,7 @@ def call_editor(
     """Edit one image or several with any editor; the arguments are those of a `MGIEPipeline`'s call.
 
     Args:
-        editor: In eval mode, and not one that trains: its weights are laid as an edit reads them.
+        editor: In eval mode; its weights are laid as an edit reads them, unless they are being trained.
         options: Of this call.
         image: Image(s) of any size and mode.
         instruction: One for each image, or one for all.

@@ -52,7 +52,9 @@ def compile_blocks(unet: UNet2DConditionModel, backend: str) -> None:
 
 
 def start_workers() -> None:
-    """Start the processes in which inductor compiles for a GPU, deaf to signals; they end with this process.
+    """Start the processes in which inductor compiles for a GPU, deaf to signals.
+
+    They end with this process, after what they are compiling.
 
     Slurm, a terminal and ``timeout`` signal all processes of a job. This one then saves a checkpoint after its step,
     and the compiler would wait forever for workers that ended.

@@ -62,6 +62,8 @@ class Compute:
             self._check_no_language_model(editor)
         elif self.checkpoint_language_model:
             recompute_layers(mllm)
+        if getattr(editor.guide, "train_embeddings", "all") == "new_rows":
+            self._warn_of_new_rows()
         if self.checkpoint_unet:
             editor.unet.enable_gradient_checkpointing()
 
@@ -86,6 +88,15 @@ class Compute:
             compile_layers(editor, self.compile_language_model)
         if self.compile_unet is not None:
             compile_blocks(editor.unet, self.compile_unet)
+
+    def _warn_of_new_rows(self) -> None:
+        for key in ("checkpoint_language_model", "compile_language_model"):
+            if getattr(self, key):
+                LOG.warning(
+                    "compute.%s: has no effect with model.guide.train_embeddings=new_rows, where the language model's "
+                    "passes have no gradient or a cache",
+                    key,
+                )
 
     def _check_no_language_model(self, editor: Editor) -> None:
         for key, off in {"checkpoint_language_model": False, "compile_language_model": None}.items():

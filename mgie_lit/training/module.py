@@ -19,7 +19,7 @@ from mgie_lit.editor import Editor, Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.faults import NO_FAULTS, Faults
 from mgie_lit.models.freezing import frozen_roots, set_trainable
-from mgie_lit.models.layout import lay_plain
+from mgie_lit.models.layout import lay_for_training, release
 from mgie_lit.training.compute import AS_IT_IS, Compute
 from mgie_lit.training.draws import draw
 from mgie_lit.training.labels import share_label_mean
@@ -92,8 +92,13 @@ class EditModule(lightning.LightningModule):
     def setup(self, stage: str) -> None:
         """Bring the editor into the shape that trains fastest; hashes of the frozen weights have been taken."""
         if stage == "fit":
-            lay_plain(self.editor)  # it may have edited before
+            lay_for_training(self.editor)  # it may have edited before
             self.compute.begin(self.editor, self.left_out, self.trainer.precision)
+
+    def teardown(self, stage: str) -> None:
+        """Let edits have their own layout of the weights again."""
+        if stage == "fit":
+            release(self.editor)
 
     def training_step(self, batch: EditBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""

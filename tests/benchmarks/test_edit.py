@@ -38,6 +38,12 @@ def test_both_sides_give_the_same_image(edit: sides.EditCase) -> None:
     assert sides.levels_apart(ours, edit.image) > 10
 
 
+def test_the_plain_edit_makes_no_copy_of_the_weights(edit: sides.EditCase) -> None:
+    alone = sides.EditCase(edit.case, edit.image, edit.prompt, edit.words, edit.latents)
+    sides.plain_edit(alone, 1)
+    assert "editor" not in alone.__dict__
+
+
 def test_dictation_is_what_is_written(edit: sides.EditCase) -> None:
     with sides.dictated(edit.case.editor, edit.words):
         pixels = edit.guide.pixels([edit.image])

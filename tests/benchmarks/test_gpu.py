@@ -104,7 +104,7 @@ def test_trial_on_the_cpu_has_everything_and_says_that_it_measures_nothing(
     assert "Not measured: what our switches give; an edit; the released code's step" in early
     card = {"type": "cuda", "name": "A card", "bytes": 80 * 2**30, "cuda": "13.0"}
     none_fits = [row | {"step": None} for row in result["switches"]]
-    page = render_page(result | {"device": card, "switches": none_fits, "training": []}, "command")
+    page = render_page(result | {"device": card, "switches": none_fits, "training": []})
     assert NO_MEASUREMENT not in page
     assert "A card, 80 GiB, CUDA 13.0" in page
     assert page.count("does not fit") == len(none_fits)

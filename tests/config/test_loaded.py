@@ -50,6 +50,7 @@ def test_text_systems_are_called_like_pipelines(tmp_path: Path) -> None:
     assert isinstance(pipeline, LoadedEditor)
     image = random_image(50, 30, seed=0)
     out = pipeline.to("cpu")(image, "warmer", num_inference_steps=2, guidance_scale=3.0, generator=seeded())
+    assert not pipeline.editor.unet.conv_in.weight.is_contiguous(), "laid as an edit reads it"
     options = load_trained_editor(file).options
     assert options.num_inference_steps == 1
     (expected,) = edit_images(

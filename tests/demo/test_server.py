@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image, ImageChops
 
+from mgie_lit.demo.engine import Job
 from mgie_lit.demo.requests import EditRequest
 from mgie_lit.demo.server import Server, check_port
 from mgie_lit.demo.studio import Studio
@@ -74,8 +76,11 @@ class TestServer:
             with pytest.raises(gradio_client.exceptions.AppError, match=message):
                 client.predict(gradio_client.handle_file(path), "go", api_name="/edit", **change)
 
-    def test_cancel_stops_the_computation(self, server: Server, tmp_path: Path, models: dict[str, FakeModel]) -> None:
-        model = models["first"]
+    def test_cancel_stops_the_computation(
+        self, server: Server, tmp_path: Path, models: dict[str, FakeModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model, stop, stopped = models["first"], Job.stop, threading.Event()
+        monkeypatch.setattr(Job, "stop", lambda job: (stop(job), stopped.set()))
         model.gate.clear()
         random_image(20, 12, seed=0).save(tmp_path / "a.png")
         picture = gradio_client.handle_file(tmp_path / "a.png")
@@ -83,7 +88,7 @@ class TestServer:
         job = client.submit(picture, "go", steps=50, api_name="/edit")
         wait_for(lambda: bool(model.calls))
         job.cancel()
-        wait_for(lambda: not job.communicator or job.done())
+        assert stopped.wait(60)  # the client knows before the server does
         model.gate.set()
         client.predict(picture, "go", steps=2, api_name="/edit")  # the engine is free again
         assert model.steps_done == 2  # and none of the fifty was made

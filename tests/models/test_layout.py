@@ -5,7 +5,8 @@ import copy
 import torch
 from torch import nn
 
-from mgie_lit.models.layout import lay_for_editing, lay_plain
+from mgie_lit.editor import Editor
+from mgie_lit.models.layout import lay_for_editing, lay_for_training, release
 from mgie_lit.testing.tiny_models import tiny_editor
 
 
@@ -28,8 +29,37 @@ def test_values_and_names_stay_and_it_can_be_undone() -> None:
     where = [parameter.data_ptr() for parameter in laid.parameters()]
     lay_for_editing(laid)
     assert [parameter.data_ptr() for parameter in laid.parameters()] == where
-    lay_plain(laid)
+    lay_for_training(laid)
     assert layouts(laid) == layouts(plain)
+
+
+def test_what_is_being_trained_stays_plain_in_whatever_holds_it() -> None:
+    editor = tiny_editor("kl")
+    plain = layouts(editor)
+    lay_for_training(editor)
+    other = Editor(editor.guide, editor.autoencoder, editor.unet, editor.scheduler)  # type: ignore[arg-type]
+    lay_for_editing(other)
+    assert layouts(editor) == plain
+    release(editor)
+    lay_for_editing(other)
+    assert layouts(editor) != plain
+
+
+def test_laid_without_gradients_it_can_be_trained_later() -> None:
+    editor = tiny_editor("kl")
+    with torch.inference_mode():
+        lay_for_editing(editor)
+    assert not any(parameter.is_inference() for parameter in editor.parameters())
+
+
+def test_what_is_moved_or_converted_lies_plainly_again() -> None:
+    editor = tiny_editor("kl")
+    head = editor.guide.mllm.language_model.lm_head  # type: ignore[union-attr]
+    lay_for_editing(editor)
+    editor.to(torch.bfloat16)
+    assert not head.weight.is_contiguous()  # type: ignore[union-attr, operator]
+    lay_for_editing(editor)
+    assert head.weight.is_contiguous()  # type: ignore[union-attr, operator]
 
 
 def test_a_tied_head_stays_a_table_and_half_precision_stays_as_it_is() -> None:

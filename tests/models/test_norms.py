@@ -38,6 +38,22 @@ def test_equal_to_the_last_bit(of_input: torch.dtype, of_weight: torch.dtype) ->
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
+@pytest.mark.gpu
+def test_a_gpu_rounds_otherwise() -> None:
+    plain = norm().cuda()
+    fused = copy.deepcopy(plain)
+    fuse_norms(fused)
+    inputs = 3 * torch.randn(2, 5, 8, device="cuda")
+    for one, other in zip(run(plain, inputs), run(fused, inputs), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-5)
+
+
+def test_shapes_alone() -> None:
+    fused = norm().to("meta")
+    fused.__class__ = FusedLayerNorm
+    assert fused(torch.empty(2, 8, device="meta")).shape == (2, 8)
+
+
 def test_matrices_get_what_autocast_would_give_them() -> None:
     layer: LlamaDecoderLayer = LlamaDecoderLayer(CONFIG, 0)  # type: ignore[no-untyped-call]
     fused = copy.deepcopy(layer)

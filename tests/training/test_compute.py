@@ -167,6 +167,15 @@ def test_unknown_backend(part: str) -> None:
 
 
 @pytest.mark.parametrize("switch", [{"checkpoint_language_model": True}, {"compile_language_model": "eager"}])
+def test_new_rows_alone_say_what_has_no_effect(switch: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    editor: Any = tiny_editor("kl")
+    editor.guide.train_embeddings = "new_rows"
+    Compute(**switch).arrange(editor)
+    (key,) = switch
+    assert f"compute.{key}: has no effect with model.guide.train_embeddings=new_rows" in caplog.text
+
+
+@pytest.mark.parametrize("switch", [{"checkpoint_language_model": True}, {"compile_language_model": "eager"}])
 def test_system_without_a_language_model(switch: dict[str, Any]) -> None:
     editor = tiny_editor("kl")
     editor.guide = torch.nn.Identity()

@@ -13,7 +13,9 @@ from mgie_lit.editor import Objective
 from mgie_lit.errors import ConfigError
 from mgie_lit.models.freezing import frozen_roots
 from mgie_lit.models.layout import lay_for_editing
-from mgie_lit.testing.random_data import random_batch
+from mgie_lit.sampling.call import call_editor
+from mgie_lit.sampling.edit import SamplingOptions
+from mgie_lit.testing.random_data import random_batch, random_image
 from mgie_lit.testing.tiny_models import tiny_editor
 from mgie_lit.training.module import EditModule
 
@@ -68,6 +70,31 @@ def test_what_has_edited_trains_with_the_plain_layout(
     assert not all(parameter.is_contiguous() for parameter in module.editor.parameters())
     make_trainer(max_steps=1).fit(module, datamodule=make_data(module))
     assert all(parameter.is_contiguous() for parameter in module.editor.parameters())
+
+
+def test_an_edit_in_the_middle_of_a_training_changes_nothing(
+    make_module: MakeModule, make_data: MakeData, make_trainer: MakeTrainer
+) -> None:
+    class Edits(lightning.Callback):
+        def on_train_batch_end(self, _: object, pl_module: lightning.LightningModule, *args: object) -> None:
+            editor: Any = pl_module.editor
+            editor.eval()
+            with torch.random.fork_rng():
+                call_editor(
+                    editor,
+                    SamplingOptions(resolution=16, num_inference_steps=1),
+                    random_image(16, 16, seed=0),
+                    "go",
+                    generator=None,
+                )
+            pl_module.train()
+
+    ends = []
+    for callbacks in ([], [Edits()]):
+        module = make_module()
+        make_trainer(max_steps=3, callbacks=callbacks).fit(module, datamodule=make_data(module))
+        ends.append(module.state_dict())
+    assert [name for name, value in ends[0].items() if not torch.equal(value, ends[1][name])] == []
 
 
 def test_frozen_roots_stay_in_eval_mode(make_module: MakeModule) -> None:
