@@ -44,7 +44,8 @@ def render_page(result: dict[str, Any]) -> str:
         [
             "# Training and editing on a GPU",
             f"`{result['command']}` at commit `{env['commit']}`, {env['month']}, {card}, Python {env['python']}, "
-            f"{versions}. This page is written by that command, or from its result by `--render`. All weights are random.",
+            f"{versions}. This page is written by that command, or from its result by `--render`. All weights are "
+            "random.",
             render(result),
         ]
     )
