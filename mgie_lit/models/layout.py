@@ -15,20 +15,20 @@ from transformers import LlamaForCausalLM
 _TRAINS = "_lies_plainly"  # attribute of what is trained at this time
 
 
-@torch.inference_mode(False)  # type: ignore[untyped-decorator]  # inference tensors could not be trained later
 def lay_for_editing(editor: nn.Module) -> None:
     """Lay weights as an edit reads them fastest, in place, on the device where they are; a second time does nothing.
 
     Args:
         editor: Whatever holds UNets or language models; those that are being trained stay as they are.
     """
-    for part in _laid(editor):
-        if _TRAINS in part.__dict__:
-            continue
-        if isinstance(part, LlamaForCausalLM):
-            _lay_columns(part)
-        elif part.conv_in.weight.is_contiguous():
-            part.to(memory_format=torch.channels_last)
+    with torch.inference_mode(False):  # its tensors could not be trained later
+        for part in _laid(editor):
+            if _TRAINS in part.__dict__:
+                continue
+            if isinstance(part, LlamaForCausalLM):
+                _lay_columns(part)
+            elif part.conv_in.weight.is_contiguous():
+                part.to(memory_format=torch.channels_last)
 
 
 def lay_for_training(module: nn.Module) -> None:
