@@ -28,7 +28,7 @@ def lay_for_editing(editor: nn.Module) -> None:
             if isinstance(part, LlamaForCausalLM):
                 _lay_columns(part)
             elif part.conv_in.weight.is_contiguous():
-                part.to(memory_format=torch.channels_last)
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
 
 
 def lay_for_training(module: nn.Module) -> None:
