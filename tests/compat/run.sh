@@ -25,8 +25,10 @@ print(*(one for one in extras["dev"] if re.split(r"[=<>!~ ]", one)[0] in wanted)
 PYTHON
 )
 "$uv" venv -q --python "${PYTHON:-python3}" "$environment"
+# --compile-bytecode: as pip does; else every start compiles all imports where PYTHONDONTWRITEBYTECODE is set
 # shellcheck disable=SC2086 # several requirements
-"$uv" pip install -q --python "$environment/bin/python" --resolution "$resolution" -e '.[sweep]' $tools
+"$uv" pip install -q --compile-bytecode --python "$environment/bin/python" --resolution "$resolution" -e '.[sweep]' \
+  $tools
 echo "== $name:" "$("$uv" pip freeze -q --python "$environment/bin/python" \
   | grep -E '^(torch|lightning|transformers|diffusers|numpy|pillow|pandas|torchmetrics|hydra-core)==' | tr '\n' ' ')"
 "$environment/bin/python" -c "
