@@ -19,7 +19,7 @@ class FusedRMSNorm(LlamaRMSNorm):
         return self.weight * nn.functional.rms_norm(hidden_states.float(), shape, None, eps).to(hidden_states.dtype)
 
 
-class FusedLayerNorm(FusedRMSNorm):
+class MatrixInputRMSNorm(FusedRMSNorm):
     """One whose result only matrices read: autocast would convert it for each of them."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -40,6 +40,6 @@ def fuse_norms(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, LlamaDecoderLayer):  # comes before its parts
             for norm in (part.input_layernorm, part.post_attention_layernorm):
-                norm.__class__ = FusedLayerNorm
+                norm.__class__ = MatrixInputRMSNorm
         elif type(part) is LlamaRMSNorm:
             part.__class__ = FusedRMSNorm

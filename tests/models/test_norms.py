@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
-from mgie_lit.models.norms import FusedLayerNorm, FusedRMSNorm, fuse_norms
+from mgie_lit.models.norms import FusedRMSNorm, MatrixInputRMSNorm, fuse_norms
 from mgie_lit.testing.tiny_models import tiny_editor
 
 CONFIG = LlamaConfig(hidden_size=8, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2)
@@ -50,7 +50,7 @@ def test_a_gpu_rounds_otherwise() -> None:
 
 def test_shapes_alone() -> None:
     fused = norm().to("meta")
-    fused.__class__ = FusedLayerNorm
+    fused.__class__ = MatrixInputRMSNorm
     assert fused(torch.empty(2, 8, device="meta")).shape == (2, 8)
 
 
@@ -73,6 +73,6 @@ def test_the_last_norm_is_read_by_others_and_names_stay() -> None:
     assert list(editor.state_dict()) == names
     language_model = editor.guide.mllm.language_model.model  # type: ignore[union-attr]
     assert type(language_model.norm) is FusedRMSNorm
-    assert {type(part) for layer in language_model.layers for part in layer.children() if hasattr(part, "variance_epsilon")} == {FusedLayerNorm}  # type: ignore[union-attr]  # fmt: skip  # noqa: E501
+    assert {type(part) for layer in language_model.layers for part in layer.children() if hasattr(part, "variance_epsilon")} == {MatrixInputRMSNorm}  # type: ignore[union-attr]  # fmt: skip  # noqa: E501
     with torch.autocast("cpu", torch.bfloat16):
         assert language_model.norm(torch.ones(1, language_model.config.hidden_size)).dtype == torch.float32  # type: ignore[union-attr, operator]
